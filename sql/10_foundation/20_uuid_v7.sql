@@ -1,0 +1,39 @@
+-- Primary keys are UUIDv7 (RFC 9562): ordered by time, so inserts stay at the right edge of the index.
+-- Postgres 18 makes them itself; older versions get the same layout from a random UUID.
+
+do $create$
+begin
+    if current_setting('server_version_num')::int >= 180000 then
+        create function mirror.uuid_v7() returns uuid
+        language sql volatile parallel safe
+        set search_path = ''
+        as 'select pg_catalog.uuidv7()';
+    else
+        create function mirror.uuid_v7() returns uuid
+        language sql volatile parallel safe
+        set search_path = ''
+        as $body$
+            select encode(
+                set_bit(
+                    set_bit(
+                        overlay(
+                            uuid_send(gen_random_uuid())
+                            placing substring(
+                                int8send(floor(extract(epoch from clock_timestamp()) * 1000)::bigint) from 3
+                            )
+                            from 1 for 6
+                        ),
+                        52, 1
+                    ),
+                    53, 1
+                ),
+                'hex'
+            )::uuid
+        $body$;
+    end if;
+end
+$create$;
+
+comment on function mirror.uuid_v7() is 'A new UUIDv7 (RFC 9562): the default of every primary key.';
+revoke execute on function mirror.uuid_v7() from public;
+grant execute on function mirror.uuid_v7() to service_role;

@@ -1,0 +1,34 @@
+-- Types that tables share. Enums give Studio its dropdowns; domains hold a rule in one place.
+
+create type public.commerce_engine as enum ('vendure', 'shopify', 'woocommerce', 'stripe');
+comment on type public.commerce_engine is 'The system that a mirrored row was read from.';
+
+create type public.delivery_stage as enum (
+    'ORDER_CONFIRMED', 'SOURCING', 'ARRIVED', 'DISPATCHED', 'DELIVERED'
+);
+comment on type public.delivery_stage is 'The five stages of a delivery, in the order in which they happen.';
+
+create type public.address_type as enum ('shipping', 'billing', 'both');
+comment on type public.address_type is 'What a customer uses an address for.';
+
+create type mirror.event_state as enum ('pending', 'applied', 'skipped', 'dead');
+comment on type mirror.event_state is
+'pending: to be applied, now or at available_at. applied: in the tables. skipped: nothing for us in it. '
+'dead: cannot be applied; reason says why.';
+
+create domain public.money_amount as numeric
+constraint money_amount_is_finite check (value > '-Infinity' and value < 'Infinity')
+constraint money_amount_has_at_most_4_decimals check (value = round(value, 4));
+comment on domain public.money_amount is 'An exact amount in major units (1.50 is one rupee fifty), at most 4 decimals.';
+
+create domain public.currency_code as text
+constraint currency_code_is_iso_4217 check (value ~ '^[A-Z]{3}$');
+comment on domain public.currency_code is 'An ISO 4217 code: LKR, JPY, KWD.';
+
+create domain public.phone_digits as text
+constraint phone_digits_is_e164_without_plus check (value ~ '^[1-9][0-9]{5,14}$');
+comment on domain public.phone_digits is 'A phone number as digits with country code and no plus: 94771234567.';
+
+create domain public.email_address as text
+constraint email_address_is_lower_case check (value = lower(value));
+comment on domain public.email_address is 'An e-mail address in lower case.';

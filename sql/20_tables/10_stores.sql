@@ -1,0 +1,26 @@
+create table public.stores (
+    id uuid primary key default mirror.uuid_v7(),
+    slug text not null unique check (slug ~ '^[a-z0-9][a-z0-9-]{0,62}$'),
+    name text not null check (name <> ''),
+    currency public.currency_code not null,
+    phone_region text not null check (phone_region ~ '^[A-Z]{2}$'),
+    timezone text not null,
+    locale text not null,
+    storefront_url text,
+    is_active boolean not null default true,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now()
+);
+
+comment on table public.stores is 'The shops that are mirrored. One default store exists from the start.';
+comment on column public.stores.slug is 'Short name for addresses and settings: lower case, digits, hyphens.';
+comment on column public.stores.phone_region is
+'ISO 3166 country (LK) in which a phone number without country code is read.';
+comment on column public.stores.timezone is 'IANA name (Asia/Colombo): where the shop''s day begins.';
+comment on column public.stores.locale is 'BCP 47 tag (en, si, ta) of texts to customers.';
+
+create trigger touch_updated_at before update on public.stores
+for each row execute function mirror.touch_updated_at();
+
+insert into public.stores (slug, name, currency, phone_region, timezone, locale)
+values ('default', 'My shop', 'LKR', 'LK', 'Asia/Colombo', 'en');

@@ -1,0 +1,50 @@
+create table public.customers (
+    id uuid primary key default mirror.uuid_v7(),
+    store_id uuid not null references public.stores (id),
+    source public.commerce_engine not null,
+    source_id text not null check (source_id <> ''),
+    source_version timestamptz not null,
+    vendure_customer_id text generated always as (case when source = 'vendure' then source_id end) stored,
+    email public.email_address,
+    phone_number public.phone_digits,
+    phone_as_entered text,
+    phone_verified boolean not null default false,
+    title text,
+    first_name text,
+    last_name text,
+    has_account boolean not null default false,
+    email_verified boolean not null default false,
+    marketing_consent boolean not null default false,
+    group_names text[] not null default '{}',
+    custom_fields jsonb not null default '{}',
+    registered_at timestamptz,
+    auth_user_id uuid references auth.users (id) on delete set null,
+    is_active boolean not null default false,
+    deleted_at timestamptz,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    unique (store_id, source, source_id),
+    constraint customers_deleted_is_inactive check (deleted_at is null or not is_active)
+) with (fillfactor = 85);
+
+comment on table public.customers is 'The shop''s customers, guests too, as the commerce engine has them.';
+comment on column public.customers.source_version is
+'When, by the engine''s clock, this state was read. -infinity: known only because an order or a deletion names it.';
+comment on column public.customers.phone_number is
+'Digits with country code, no plus. Empty when what was entered is no phone number.';
+comment on column public.customers.phone_as_entered is 'The phone number as it stands in the engine.';
+comment on column public.customers.has_account is 'False for a guest.';
+comment on column public.customers.registered_at is 'When the engine first knew the customer.';
+comment on column public.customers.auth_user_id is 'The Supabase user who may read this customer''s data.';
+comment on column public.customers.is_active is
+'Kept by the mirror: not deleted, and the newest registration of its e-mail address in the store.';
+comment on column public.customers.deleted_at is 'When, by the engine''s clock, the customer was found deleted.';
+
+create unique index customers_active_email on public.customers (store_id, email) where is_active;
+create index customers_email on public.customers (store_id, email);
+create index customers_phone_number on public.customers (store_id, phone_number);
+create index customers_vendure_customer_id on public.customers (store_id, vendure_customer_id);
+create index customers_auth_user_id on public.customers (auth_user_id);
+
+create trigger touch_updated_at before update on public.customers
+for each row execute function mirror.touch_updated_at();

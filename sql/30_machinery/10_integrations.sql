@@ -1,0 +1,28 @@
+create table mirror.integrations (
+    id uuid primary key default mirror.uuid_v7(),
+    store_id uuid not null references public.stores (id),
+    slug text not null unique check (slug ~ '^[a-z0-9][a-z0-9-]{0,62}$'),
+    engine public.commerce_engine not null,
+    secrets_variable text not null check (secrets_variable ~ '^[A-Z][A-Z0-9_]*$'),
+    money_precision smallint check (money_precision between 0 and 4),
+    is_active boolean not null default true,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now()
+);
+
+comment on table mirror.integrations is 'A commerce engine connected to a store. Its hooks arrive at /hooks/<slug>.';
+comment on column mirror.integrations.secrets_variable is
+'Name of the environment variable that holds the hook secrets (comma-separated while one is rotated). '
+'The secrets themselves are not in the database.';
+comment on column mirror.integrations.money_precision is
+'Decimals in the engine''s integer amounts; empty: as many as the currency has (JPY 0, LKR 2, KWD 3).';
+
+create index integrations_store_id on mirror.integrations (store_id);
+
+create trigger touch_updated_at before update on mirror.integrations
+for each row execute function mirror.touch_updated_at();
+
+insert into mirror.integrations (store_id, slug, engine, secrets_variable)
+select id, 'vendure', 'vendure', 'VENDURE_HOOK_SECRETS'
+from public.stores
+where slug = 'default';

@@ -1,0 +1,33 @@
+create function mirror.claim_events(p_claim uuid, p_limit integer, p_lease interval)
+returns table (
+    id uuid,
+    integration_id uuid,
+    event_type text,
+    payload json,
+    attempts integer
+)
+language sql
+set search_path = ''
+as $$
+    update mirror.webhook_events as e
+    set
+        claimed_by = p_claim,
+        available_at = now() + p_lease,
+        attempts = e.attempts + 1
+    from (
+        select w.id
+        from mirror.webhook_events as w
+        where w.state = 'pending' and w.available_at <= now()
+        order by w.available_at, w.id
+        limit p_limit
+        for update skip locked
+    ) as due
+    where e.id = due.id
+    returning e.id, e.integration_id, e.event_type, e.payload, e.attempts
+$$;
+
+comment on function mirror.claim_events(uuid, integer, interval) is
+'Leases up to p_limit pending events to the claim p_claim (a fresh UUID) for p_lease. What is not settled by then may be '
+'claimed by anyone.';
+revoke execute on function mirror.claim_events(uuid, integer, interval) from public;
+grant execute on function mirror.claim_events(uuid, integer, interval) to service_role;

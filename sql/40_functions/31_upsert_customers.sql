@@ -1,0 +1,121 @@
+create type mirror.customer_columns as (
+    source_id text [],
+    source_version timestamptz [],
+    email text [],
+    phone_number text [],
+    phone_as_entered text [],
+    phone_verified boolean [],
+    title text [],
+    first_name text [],
+    last_name text [],
+    has_account boolean [],
+    email_verified boolean [],
+    marketing_consent boolean [],
+    group_names text [],
+    custom_fields jsonb [],
+    registered_at timestamptz []
+);
+
+create function mirror.upsert_customers(p_integration_id uuid, p_records json) returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_customers mirror.customer_columns
+        := json_populate_record(null::mirror.customer_columns, p_records -> 'customers');
+    v_addresses mirror.address_columns
+        := json_populate_record(null::mirror.address_columns, p_records -> 'addresses');
+    v_store_id uuid;
+    v_source public.commerce_engine;
+    v_known jsonb;
+    v_written uuid[];
+    v_emails text[];
+begin
+    select store_id, engine into strict v_store_id, v_source
+    from mirror.integrations
+    where id = p_integration_id;
+
+    -- Lock what is there in key order, and remember the addresses that may become free.
+    select jsonb_object_agg(known.source_id, known.email) filter (where known.deleted_at is null) into v_known
+    from (
+        select c.source_id, c.email, c.deleted_at
+        from public.customers as c
+        where c.store_id = v_store_id and c.source = v_source and c.source_id = any(v_customers.source_id)
+        order by c.source_id
+        for update
+    ) as known;
+
+    with written as (
+        insert into public.customers as c (
+            store_id, source, source_id, source_version, email, phone_number, phone_as_entered, phone_verified,
+            title, first_name, last_name, has_account, email_verified, marketing_consent, group_names,
+            custom_fields, registered_at, is_active
+        )
+        select
+            v_store_id, v_source, r.source_id, r.source_version, lower(r.email), r.phone_number,
+            r.phone_as_entered, coalesce(r.phone_verified, false), r.title, r.first_name, r.last_name,
+            coalesce(r.has_account, false), coalesce(r.email_verified, false),
+            coalesce(r.marketing_consent, false), mirror.text_array(r.group_names),
+            coalesce(r.custom_fields, '{}'), r.registered_at, r.email is null
+        from unnest(
+            v_customers.source_id, v_customers.source_version, v_customers.email, v_customers.phone_number,
+            v_customers.phone_as_entered, v_customers.phone_verified, v_customers.title, v_customers.first_name,
+            v_customers.last_name, v_customers.has_account, v_customers.email_verified,
+            v_customers.marketing_consent, v_customers.group_names, v_customers.custom_fields,
+            v_customers.registered_at
+        ) as r (
+            source_id, source_version, email, phone_number, phone_as_entered, phone_verified, title, first_name,
+            last_name, has_account, email_verified, marketing_consent, group_names, custom_fields, registered_at
+        )
+        order by r.source_id
+        on conflict (store_id, source, source_id) do update set
+            source_version = excluded.source_version,
+            email = excluded.email,
+            phone_number = excluded.phone_number,
+            phone_as_entered = excluded.phone_as_entered,
+            phone_verified = excluded.phone_verified,
+            title = excluded.title,
+            first_name = excluded.first_name,
+            last_name = excluded.last_name,
+            has_account = excluded.has_account,
+            email_verified = excluded.email_verified,
+            marketing_consent = excluded.marketing_consent,
+            group_names = excluded.group_names,
+            custom_fields = excluded.custom_fields,
+            registered_at = excluded.registered_at,
+            -- A deletion that is newer than this state stands: a late update cannot resurrect.
+            deleted_at = case when c.deleted_at > excluded.source_version then c.deleted_at end,
+            is_active = case
+                when c.deleted_at > excluded.source_version then false
+                when excluded.email is null then true
+                else c.is_active and c.email is not distinct from excluded.email
+            end
+        where c.source_version < excluded.source_version
+        returning c.id, c.source_id, c.email
+    )
+    select
+        array_agg(distinct w.id),
+        array_agg(distinct e.email) filter (
+            where e.email is not null and w.email is distinct from (v_known ->> w.source_id)
+        )
+    into v_written, v_emails
+    from written as w
+    cross join lateral (values (w.email::text), (v_known ->> w.source_id)) as e (email);
+
+    if v_written is null then
+        return 0;
+    end if;
+    if v_emails is not null then
+        perform mirror.activate_customers(v_store_id, v_emails);
+    end if;
+    perform mirror.replace_addresses(v_store_id, v_source, v_written, v_addresses);
+    return cardinality(v_written);
+end
+$$;
+
+comment on function mirror.upsert_customers(uuid, json) is
+'Writes customers, each with its whole address book, where they are newer than what is there; returns how many were written. '
+'p_records: {"customers": {column: [..]}, "addresses": {column: [..]}} with the columns of mirror.customer_columns and '
+'mirror.address_columns; a source_id at most once.';
+revoke execute on function mirror.upsert_customers(uuid, json) from public;
+grant execute on function mirror.upsert_customers(uuid, json) to service_role;

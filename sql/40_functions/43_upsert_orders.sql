@@ -1,0 +1,147 @@
+create type mirror.order_columns as (
+    source_id text [],
+    source_version timestamptz [],
+    customer_source_id text [],
+    order_code text [],
+    order_state text [],
+    order_date timestamptz [],
+    delivery_stage public.delivery_stage [],
+    tracking_number text [],
+    carrier text [],
+    payment_method text [],
+    currency text [],
+    sub_total numeric [],
+    shipping numeric [],
+    tax numeric [],
+    discount numeric [],
+    total numeric [],
+    total_with_tax numeric [],
+    total_paid numeric [],
+    total_refunded numeric [],
+    coupon_codes text [],
+    shipping_method text [],
+    shipping_address jsonb [],
+    billing_address jsonb [],
+    contact_name text [],
+    contact_phone text [],
+    contact_email text [],
+    custom_fields jsonb [],
+    cancelled_at timestamptz []
+);
+
+create function mirror.upsert_orders(p_integration_id uuid, p_records json) returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_orders mirror.order_columns
+        := json_populate_record(null::mirror.order_columns, p_records -> 'orders');
+    v_store_id uuid;
+    v_source public.commerce_engine;
+    v_written uuid[];
+begin
+    select store_id, engine into strict v_store_id, v_source
+    from mirror.integrations
+    where id = p_integration_id;
+
+    -- An order may arrive before its customer: a bare reference waits for the customer's own state.
+    insert into public.customers (store_id, source, source_id, source_version, is_active)
+    select v_store_id, v_source, missing.source_id, '-infinity', true
+    from (
+        select distinct r.source_id
+        from unnest(v_orders.customer_source_id) as r (source_id)
+        where r.source_id is not null and not exists (
+            select from public.customers as c
+            where c.store_id = v_store_id and c.source = v_source and c.source_id = r.source_id
+        )
+    ) as missing
+    order by missing.source_id
+    on conflict (store_id, source, source_id) do nothing;
+
+    with written as (
+        insert into public.customer_orders_summary as o (
+            store_id, source, source_id, source_version, customer_id, order_code, order_state, order_date,
+            delivery_stage, tracking_number, payment_method, currency, sub_total, shipping, tax, discount, total,
+            total_with_tax, total_paid, total_refunded, coupon_codes, shipping_method, shipping_address,
+            billing_address, contact_name, contact_phone, contact_email, custom_fields, cancelled_at
+        )
+        select
+            v_store_id, v_source, r.source_id, r.source_version, c.id, r.order_code, r.order_state, r.order_date,
+            coalesce(r.delivery_stage, 'ORDER_CONFIRMED'), r.tracking_number, r.payment_method, r.currency,
+            r.sub_total, r.shipping, r.tax, r.discount, r.total, r.total_with_tax, r.total_paid,
+            r.total_refunded, mirror.text_array(r.coupon_codes), r.shipping_method, r.shipping_address,
+            r.billing_address, r.contact_name, r.contact_phone, lower(r.contact_email),
+            coalesce(r.custom_fields, '{}'), r.cancelled_at
+        from unnest(
+            v_orders.source_id, v_orders.source_version, v_orders.customer_source_id, v_orders.order_code,
+            v_orders.order_state, v_orders.order_date, v_orders.delivery_stage, v_orders.tracking_number,
+            v_orders.payment_method, v_orders.currency, v_orders.sub_total, v_orders.shipping, v_orders.tax,
+            v_orders.discount, v_orders.total, v_orders.total_with_tax, v_orders.total_paid,
+            v_orders.total_refunded, v_orders.coupon_codes, v_orders.shipping_method, v_orders.shipping_address,
+            v_orders.billing_address, v_orders.contact_name, v_orders.contact_phone, v_orders.contact_email,
+            v_orders.custom_fields, v_orders.cancelled_at
+        ) as r (
+            source_id, source_version, customer_source_id, order_code, order_state, order_date, delivery_stage,
+            tracking_number, payment_method, currency, sub_total, shipping, tax, discount, total, total_with_tax,
+            total_paid, total_refunded, coupon_codes, shipping_method, shipping_address, billing_address,
+            contact_name, contact_phone, contact_email, custom_fields, cancelled_at
+        )
+        left join public.customers as c
+            on c.store_id = v_store_id and c.source = v_source and c.source_id = r.customer_source_id
+        order by r.source_id
+        on conflict (store_id, source, source_id) do update set
+            source_version = excluded.source_version,
+            customer_id = excluded.customer_id,
+            order_code = excluded.order_code,
+            order_state = excluded.order_state,
+            order_date = excluded.order_date,
+            delivery_stage = excluded.delivery_stage,
+            tracking_number = excluded.tracking_number,
+            payment_method = excluded.payment_method,
+            currency = excluded.currency,
+            sub_total = excluded.sub_total,
+            shipping = excluded.shipping,
+            tax = excluded.tax,
+            discount = excluded.discount,
+            total = excluded.total,
+            total_with_tax = excluded.total_with_tax,
+            total_paid = excluded.total_paid,
+            total_refunded = excluded.total_refunded,
+            coupon_codes = excluded.coupon_codes,
+            shipping_method = excluded.shipping_method,
+            shipping_address = excluded.shipping_address,
+            billing_address = excluded.billing_address,
+            contact_name = excluded.contact_name,
+            contact_phone = excluded.contact_phone,
+            contact_email = excluded.contact_email,
+            custom_fields = excluded.custom_fields,
+            cancelled_at = excluded.cancelled_at,
+            -- A deletion that is newer than this state stands: a late update cannot resurrect.
+            deleted_at = case when o.deleted_at > excluded.source_version then o.deleted_at end
+        where o.source_version < excluded.source_version
+        returning o.id
+    )
+    select array_agg(id) into v_written from written;
+
+    if v_written is null then
+        return 0;
+    end if;
+    perform mirror.replace_order_items(
+        v_store_id, v_source, v_written,
+        json_populate_record(null::mirror.item_columns, p_records -> 'items')
+    );
+    perform mirror.record_delivery(
+        v_store_id, v_source, v_written,
+        jsonb_object(v_orders.source_id, v_orders.carrier),
+        json_populate_record(null::mirror.stage_columns, p_records -> 'stages')
+    );
+    return cardinality(v_written);
+end
+$$;
+
+comment on function mirror.upsert_orders(uuid, json) is
+'Writes placed orders with all their lines and delivery history where they are newer than what is there; returns how many were '
+'written. p_records: {"orders": {column: [..]}, "items": {..}, "stages": {..}} with the columns of mirror.order_columns, '
+'mirror.item_columns and mirror.stage_columns; a source_id at most once.';
+revoke execute on function mirror.upsert_orders(uuid, json) from public;
+grant execute on function mirror.upsert_orders(uuid, json) to service_role;

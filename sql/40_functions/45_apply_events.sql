@@ -1,0 +1,31 @@
+create function mirror.apply_events(p_claim uuid, p_records json, p_settlements json) returns json
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_records json;
+    v_integration_id uuid;
+    v_customers integer := 0;
+    v_orders integer := 0;
+begin
+    for v_records in select value from json_array_elements(p_records) loop
+        v_integration_id := v_records ->> 'integration_id';
+        v_customers := v_customers
+            + mirror.upsert_customers(v_integration_id, v_records)
+            + mirror.delete_customers(v_integration_id, v_records -> 'deleted_customers');
+        v_orders := v_orders
+            + mirror.upsert_orders(v_integration_id, v_records)
+            + mirror.delete_orders(v_integration_id, v_records -> 'deleted_orders');
+    end loop;
+    perform mirror.settle_events(p_claim, p_settlements);
+    return json_build_object('customers', v_customers, 'orders', v_orders);
+end
+$$;
+
+comment on function mirror.apply_events(uuid, json, json) is
+'Applies the records of a slice of events and settles the events, all or nothing; returns how many customers and orders changed. '
+'p_records: a list with, per integration, {"integration_id", "customers", "addresses", "deleted_customers", "orders", "items", '
+'"stages", "deleted_orders"} as upsert_customers, delete_customers, upsert_orders and delete_orders take them; '
+'p_settlements as settle_events takes it.';
+revoke execute on function mirror.apply_events(uuid, json, json) from public;
+grant execute on function mirror.apply_events(uuid, json, json) to service_role;

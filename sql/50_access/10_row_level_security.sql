@@ -1,0 +1,48 @@
+-- Row-level security is on for every table, for its owner too. Machinery and inbox have no policy: only roles that bypass
+-- row-level security (service_role, postgres) reach them.
+
+alter table public.stores enable row level security;
+alter table public.stores force row level security;
+alter table public.customers enable row level security;
+alter table public.customers force row level security;
+alter table public.customer_addresses enable row level security;
+alter table public.customer_addresses force row level security;
+alter table public.customer_orders_summary enable row level security;
+alter table public.customer_orders_summary force row level security;
+alter table public.customer_order_items enable row level security;
+alter table public.customer_order_items force row level security;
+alter table public.order_delivery_status enable row level security;
+alter table public.order_delivery_status force row level security;
+alter table public.order_delivery_status_events enable row level security;
+alter table public.order_delivery_status_events force row level security;
+alter table mirror.integrations enable row level security;
+alter table mirror.integrations force row level security;
+alter table mirror.webhook_events enable row level security;
+alter table mirror.webhook_events force row level security;
+
+create policy "customers read themselves" on public.customers
+for select to authenticated
+using (auth_user_id = (select auth.uid()) and deleted_at is null);
+
+create policy "customers read their addresses" on public.customer_addresses
+for select to authenticated
+using (customer_id in (select id from public.customers where auth_user_id = (select auth.uid())));
+
+create policy "customers read their orders" on public.customer_orders_summary
+for select to authenticated
+using (
+    customer_id in (select id from public.customers where auth_user_id = (select auth.uid()))
+    and deleted_at is null
+);
+
+create policy "customers read the items of their orders" on public.customer_order_items
+for select to authenticated
+using (order_summary_id in (select id from public.customer_orders_summary));
+
+create policy "customers read the delivery of their orders" on public.order_delivery_status
+for select to authenticated
+using (order_summary_id in (select id from public.customer_orders_summary));
+
+create policy "customers read the delivery history of their orders" on public.order_delivery_status_events
+for select to authenticated
+using (order_summary_id in (select id from public.customer_orders_summary));
