@@ -1,0 +1,150 @@
+"""The one door to the database: call a SQL function.
+
+Every rule is a function in the schema `mirror`; Python calls it with named arguments and gets a value. A call
+is a transaction of its own. What goes wrong comes out as one of two errors: `Retry` (the database is away or
+busy: the same call may succeed later) or `Reject` (it refused these arguments).
+
+Behind it is a pool of asyncpg. It works through a transaction pooler, too (Supavisor on port 6543,
+PgBouncer): there it prepares nothing that outlives a transaction.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import asyncpg
+import structlog
+
+from sync.errors import Reject, Retry
+
+log = structlog.get_logger()
+
+TRANSACTION_POOLER_PORT = 6543
+"""Supabase's transaction pooler listens here (https://supabase.com/docs/guides/database/connecting-to-postgres)."""
+
+TRANSIENT_CLASSES = ("08", "25", "40", "53", "55", "57", "58", "XX")
+"""Classes of SQLSTATE that say nothing about the arguments: connection, transaction state, rollback, resources,
+not in a state for it, operator intervention, system error, internal error (Postgres, appendix A)."""
+
+POOLER_ERRORS = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
+
+
+class _Connection(asyncpg.Connection):
+    """A connection that is not reset between calls: our functions leave no session state behind."""
+
+    def get_reset_query(self) -> str:
+        return ""
+
+
+class Database:
+    """A pool of connections through which SQL functions are called.
+
+    Open it with `connect`; safe to use from many tasks.
+    """
+
+    def __init__(self, dsn: str, *, connections: int) -> None:
+        self._dsn = dsn
+        self._connections = connections
+        self._is_pooled = urlsplit(dsn).port == TRANSACTION_POOLER_PORT
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._opening = asyncio.Lock()
+
+    async def call(self, function: str, **arguments: Any) -> Any:
+        """Return the value of `mirror.<function>(name => value, …)`; JSON comes as text."""
+        rows = await self._fetch(f"select {_call(function, arguments)}", arguments)
+        return rows[0][0]
+
+    async def rows(self, function: str, **arguments: Any) -> list[asyncpg.Record]:
+        """Return the rows of a function that returns a table."""
+        return await self._fetch(f"select * from {_call(function, arguments)}", arguments)  # noqa: S608
+
+    async def listen(self, channel: str, wake: asyncio.Event) -> None:
+        """Set `wake` at each notification on `channel`, until cancelled; raise Retry when the connection ends."""
+        try:
+            connection = await asyncpg.connect(self._dsn, statement_cache_size=0)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise _translated(error) from error
+        ended = asyncio.Event()
+        connection.add_termination_listener(lambda _: ended.set())
+        try:
+            await connection.add_listener(channel, lambda *_: wake.set())
+            wake.set()
+            await ended.wait()
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise _translated(error) from error
+        finally:
+            connection.terminate()
+        raise Retry("the connection that listens for new events ended")
+
+    async def close(self) -> None:
+        """Give all connections back, after the calls in hand."""
+        if self._pool is not None:
+            await self._pool.close()
+            self._pool = None
+
+    async def _fetch(self, query: str, arguments: dict[str, Any]) -> list[asyncpg.Record]:
+        try:
+            try:
+                return await self._fetch_once(query, arguments)
+            except POOLER_ERRORS:
+                await self._switch_to_pooled()
+                return await self._fetch_once(query, arguments)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise _translated(error) from error
+
+    async def _fetch_once(self, query: str, arguments: dict[str, Any]) -> list[asyncpg.Record]:
+        pool = await self._opened()
+        async with pool.acquire() as connection:
+            if not self._is_pooled:
+                return await connection.fetch(query, *arguments.values())
+            # Parse and execute reach the same server only within a transaction.
+            async with connection.transaction():
+                return await connection.fetch(query, *arguments.values())
+
+    async def _opened(self) -> "asyncpg.Pool[asyncpg.Record]":
+        async with self._opening:
+            if self._pool is None:
+                self._pool = await asyncpg.create_pool(
+                    self._dsn,
+                    min_size=1,
+                    max_size=self._connections,
+                    connection_class=_Connection,
+                    statement_cache_size=0 if self._is_pooled else 100,
+                    server_settings={"application_name": "commerce-mirror"},
+                    timeout=10,
+                )
+            return self._pool
+
+    async def _switch_to_pooled(self) -> None:
+        if not self._is_pooled:
+            log.info("database.transaction_pooler", action="prepared statements are off from here on")
+            self._is_pooled = True
+            await self.close()
+
+
+@asynccontextmanager
+async def connect(dsn: str, *, connections: int = 4) -> AsyncIterator[Database]:
+    """Open a Database of at most so many connections. It connects at the first call."""
+    database = Database(dsn, connections=connections)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+def _call(function: str, arguments: dict[str, Any]) -> str:
+    placeholders = ", ".join(f"{name} => ${i}" for i, name in enumerate(arguments, 1))
+    return f"mirror.{function}({placeholders})"
+
+
+def _translated(error: Exception) -> Retry | Reject:
+    """Say what to do about an error of asyncpg. Detail lines stay out: they quote the data."""
+    if not isinstance(error, asyncpg.PostgresError):
+        return Retry(f"the database cannot be reached: {type(error).__name__}")
+    state = error.sqlstate or "XX000"
+    reason = f"{error.args[0] if error.args else type(error).__name__} (SQLSTATE {state})"
+    if state.startswith(TRANSIENT_CLASSES) or isinstance(error, asyncpg.InvalidPasswordError):
+        return Retry(reason)
+    return Reject(reason)

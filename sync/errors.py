@@ -1,0 +1,29 @@
+"""Errors, named by what to do next.
+
+    SyncError
+    ├── Retry    try the same again, later
+    ├── Reject   never try again: keep it, say why
+    └── Skip     nothing is wrong, and there is nothing to do
+
+What carries a reason carries it for people: a sentence without secrets and without a customer's data.
+"""
+
+
+class SyncError(Exception):
+    """Base of everything that is expected to go wrong."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Retry(SyncError):
+    """A passing fault: the database is away, a lock was in the way."""
+
+
+class Reject(SyncError):
+    """It cannot work, however often it is tried."""
+
+
+class Skip(SyncError):
+    """It is right, and not for us."""

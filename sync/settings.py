@@ -1,0 +1,112 @@
+"""Settings: from the environment into one frozen struct.
+
+Read once, at the start of a command. If anything is missing or wrong, one error lists all of it, by name.
+"""
+
+import base64
+import binascii
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+from environs import Env, EnvValidationError, ValidationError
+
+SECRET_PREFIX = "whsec_"  # noqa: S105 - the prefix is public
+MIN_SECRET_BYTES = 24
+"""Standard Webhooks, "Signature scheme": between 24 and 64 bytes."""
+
+
+class SettingsError(Exception):
+    """The environment is not right; the message lists every variable that is missing or wrong."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that can be set."""
+
+    database_url: str | None
+    """`DATABASE_URL`: the Supabase project's Postgres, direct or through a pooler. None: the embedded one."""
+    home: Path
+    """`MIRROR_HOME`: folder of the embedded Postgres and its secrets."""
+    host: str
+    """`MIRROR_HOST`: address that the API listens on."""
+    port: int
+    """`MIRROR_PORT`: port that the API listens on; 0 takes a free one."""
+    max_body_bytes: int
+    """`MIRROR_MAX_BODY_BYTES`: a larger hook is refused with 413."""
+    slice_size: int
+    """`MIRROR_SLICE_SIZE`: how many events the daemon applies in one transaction, at the most."""
+    lease_seconds: int
+    """`MIRROR_LEASE_SECONDS`: after so long, the events of a worker that died are taken over."""
+    poll_seconds: float
+    """`MIRROR_POLL_SECONDS`: how often the daemon looks for events when no notification comes."""
+    database_connections: int
+    """`MIRROR_DATABASE_CONNECTIONS`: connections that each process opens to the database, at the most."""
+
+
+def load_settings() -> Settings:
+    """Read the environment; raise SettingsError with all that is wrong."""
+    env = Env(eager=False)
+    values: dict[str, Any] = {
+        "database_url": env.str("DATABASE_URL", None, validate=_is_postgres_url),
+        "home": env.path("MIRROR_HOME", Path(".mirror")),
+        "host": env.str("MIRROR_HOST", "127.0.0.1"),
+        "port": env.int("MIRROR_PORT", 8787, validate=_between(0, 65535)),
+        "max_body_bytes": env.int("MIRROR_MAX_BODY_BYTES", 4 * 1024 * 1024, validate=_between(1024, 2**30)),
+        "slice_size": env.int("MIRROR_SLICE_SIZE", 500, validate=_between(1, 10_000)),
+        "lease_seconds": env.int("MIRROR_LEASE_SECONDS", 60, validate=_between(1, 3600)),
+        "poll_seconds": env.float("MIRROR_POLL_SECONDS", 2.0, validate=_between(0.05, 3600)),
+        "database_connections": env.int("MIRROR_DATABASE_CONNECTIONS", 4, validate=_between(1, 100)),
+    }
+    try:
+        env.seal()
+    except EnvValidationError as error:
+        raise SettingsError(_listed(dict(error.error_messages))) from None
+    return Settings(**values)
+
+
+def load_secrets(variables: list[str]) -> dict[str, tuple[str, ...]]:
+    """Read the hook secrets that the integrations name: variable → secrets, the newest first.
+
+    A variable holds `whsec_…` secrets, separated by commas while one is rotated. Raises SettingsError with
+    every variable that is missing or wrong.
+    """
+    env = Env(eager=False)
+    secrets = {name: env.list(name, subcast=str, validate=_are_secrets) for name in variables}
+    try:
+        env.seal()
+    except EnvValidationError as error:
+        raise SettingsError(_listed(dict(error.error_messages))) from None
+    return {name: tuple(secret.strip() for secret in values or ()) for name, values in secrets.items()}
+
+
+def _listed(messages: dict[str, list[str]]) -> str:
+    lines = [f"  {name}: {' '.join(map(str, texts))}" for name, texts in sorted(messages.items())]
+    return "The environment is not right:\n" + "\n".join(lines)
+
+
+def _is_postgres_url(value: str | None) -> None:
+    if value is not None and urlsplit(value).scheme not in {"postgres", "postgresql"}:
+        raise ValidationError("must look like postgresql://user:password@host:5432/postgres")
+
+
+def _between(low: float, high: float) -> Callable[[float], None]:
+    def check(value: float) -> None:
+        if not low <= value <= high:
+            raise ValidationError(f"must be from {low:g} to {high:g}")
+
+    return check
+
+
+def _are_secrets(values: list[str]) -> None:
+    for value in values:
+        try:
+            key = base64.b64decode(value.strip().removeprefix(SECRET_PREFIX), validate=True)
+        except binascii.Error:
+            key = b""
+        if not value.strip().startswith(SECRET_PREFIX) or len(key) < MIN_SECRET_BYTES:
+            raise ValidationError(
+                f"must be {SECRET_PREFIX} and the base64 of at least {MIN_SECRET_BYTES} bytes; "
+                "`mirror secret` makes one. Several are separated by commas."
+            )
