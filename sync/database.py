@@ -25,8 +25,8 @@ TRANSACTION_POOLER_PORT = 6543
 """Supabase's transaction pooler listens here (https://supabase.com/docs/guides/database/connecting-to-postgres)."""
 
 TRANSIENT_CLASSES = ("08", "25", "40", "53", "55", "57", "58", "XX")
-"""Classes of SQLSTATE that say nothing about the arguments: connection, transaction state, rollback, resources,
-not in a state for it, operator intervention, system error, internal error (Postgres, appendix A)."""
+"""Classes of SQLSTATE that say nothing about the arguments: connection, transaction state, rollback,
+resources, not in a state for it, operator intervention, system error, internal error (Postgres, appendix A)."""
 
 POOLER_ERRORS = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
 
@@ -61,7 +61,7 @@ class Database:
         return await self._fetch(f"select * from {_call(function, arguments)}", arguments)  # noqa: S608
 
     async def listen(self, channel: str, wake: asyncio.Event) -> None:
-        """Set `wake` at each notification on `channel`, until cancelled; raise Retry when the connection ends."""
+        """Set `wake` at each notification on `channel` until cancelled; raise Retry if the connection ends."""
         try:
             connection = await asyncpg.connect(self._dsn, statement_cache_size=0)
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:

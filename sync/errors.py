@@ -17,13 +17,13 @@ class SyncError(Exception):
         self.reason = reason
 
 
-class Retry(SyncError):
+class Retry(SyncError):  # noqa: N818 - named by what to do next
     """A passing fault: the database is away, a lock was in the way."""
 
 
-class Reject(SyncError):
+class Reject(SyncError):  # noqa: N818 - named by what to do next
     """It cannot work, however often it is tried."""
 
 
-class Skip(SyncError):
+class Skip(SyncError):  # noqa: N818 - named by what to do next
     """It is right, and not for us."""

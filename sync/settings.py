@@ -7,7 +7,7 @@ import base64
 import binascii
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import msgspec
@@ -62,7 +62,7 @@ def load_settings() -> Settings:
     try:
         env.seal()
     except EnvValidationError as error:
-        raise SettingsError(_listed(dict(error.error_messages))) from None
+        raise SettingsError(_listed(error)) from None
     return Settings(**values)
 
 
@@ -77,11 +77,12 @@ def load_secrets(variables: list[str]) -> dict[str, tuple[str, ...]]:
     try:
         env.seal()
     except EnvValidationError as error:
-        raise SettingsError(_listed(dict(error.error_messages))) from None
+        raise SettingsError(_listed(error)) from None
     return {name: tuple(secret.strip() for secret in values or ()) for name, values in secrets.items()}
 
 
-def _listed(messages: dict[str, list[str]]) -> str:
+def _listed(error: EnvValidationError) -> str:
+    messages = cast(dict[str, list[str]], error.error_messages)
     lines = [f"  {name}: {' '.join(map(str, texts))}" for name, texts in sorted(messages.items())]
     return "The environment is not right:\n" + "\n".join(lines)
 

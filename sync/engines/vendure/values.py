@@ -1,0 +1,47 @@
+"""Single values of Vendure, turned into ours: amounts, phone numbers, texts."""
+
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+
+import phonenumbers
+from iso4217 import Currency
+
+from sync.errors import Reject
+
+
+@lru_cache(maxsize=256)
+def decimals(currency: str) -> int:
+    """Return how many decimals an amount in this currency has (ISO 4217 "minor unit"): JPY 0, LKR 2, KWD 3."""
+    try:
+        exponent = Currency(currency).exponent
+    except ValueError:
+        raise Reject(f"currencyCode: {currency!r} is no ISO 4217 currency") from None
+    return exponent or 0
+
+
+def money(minor_units: int, exponent: int) -> Decimal:
+    """Return an integer amount in major units, exactly: (12345, 2) is 123.45."""
+    return Decimal(f"{minor_units}e-{exponent}")
+
+
+@lru_cache(maxsize=20_000)
+def phone_digits(entered: str | None, region: str) -> str | None:
+    """Return a phone number as digits with country code and no plus; None if it is no possible number.
+
+    A number without country code is read as dialled in `region` (ISO 3166).
+    """
+    try:
+        number = phonenumbers.parse(entered or "", region)
+    except phonenumbers.NumberParseException:
+        return None
+    if not phonenumbers.is_possible_number(number):
+        return None
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164).removeprefix("+")
+
+
+def text(value: Any) -> str | None:
+    """Return a value as text; None for null and for what is blank (Vendure mixes "" and null)."""
+    if value is None or isinstance(value, dict | list):
+        return None
+    return str(value).strip() or None
