@@ -93,9 +93,7 @@ class EmbeddedPostgres:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.stop()
 
     def _dsn(self, role: str) -> str:
@@ -155,7 +153,7 @@ class _Cluster:
         """Return the port of the running server, started here if need be."""
         deadline = time.monotonic() + START_SECONDS
         while (server := postmaster.running(self.data)) is not None:
-            if server.status in ("ready", "standby"):
+            if server.status == "ready" and _answers(server.port):
                 return server.port
             if time.monotonic() > deadline:
                 raise EmbeddedPostgresError(
@@ -180,12 +178,12 @@ class _Cluster:
         self._run("initdb", "-D", data, "-U", SUPERUSER, "--auth=trust", *locale, *settings)
 
     def _start(self) -> int:
-        for _ in range(ATTEMPTS):
+        for port in self._ports():
             postmaster.remove_stale_pid(self.data)
-            port = _free_port()  # may be taken before Postgres gets there: hence the attempts
             try:
                 self._run("pg_ctl", "start", "-D", self.data, "-l", self._log, "-o", f"-p {port}",
                           "-w", "-t", str(START_SECONDS))  # fmt: skip
+                (self.folder / "port").write_text(str(port))
                 return port
             except CommandError as error:
                 why = error
@@ -194,6 +192,14 @@ class _Cluster:
             f"The Postgres in {self.folder} does not start. The end of its log, {self._log}:\n"
             f"{_tail(self._log) or why}"
         )
+
+    def _ports(self) -> Iterator[int]:
+        """The port of last time, so that addresses stay; then free ones: each may be taken in between."""
+        last = self.folder / "port"
+        if last.exists():
+            yield int(last.read_text())
+        for _ in range(ATTEMPTS):
+            yield _free_port()
 
     def _check_version(self) -> None:
         made_by = (self.data / "PG_VERSION").read_text().strip()
@@ -278,6 +284,12 @@ def _is_last(use: IO[str]) -> bool:
         return True
     except BlockingIOError:
         return False
+
+
+def _answers(port: int) -> bool:
+    """Tell whether somebody listens: a server that was just killed is still there for a moment, but deaf."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _free_port() -> int:

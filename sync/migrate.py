@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
-import sqlparse
+
+from sync.statements import split
 
 LOCK = "select pg_advisory_xact_lock(hashtext('commerce-mirror: migrate'))"
 HAS_PLATFORM = "select to_regrole('anon') is not null and to_regnamespace('auth') is not null"
@@ -108,11 +109,6 @@ def _version_and_name(file: Path) -> tuple[str, str]:
     return version, name
 
 
-def split(sql: str) -> list[str]:
-    """Split a file into statements as the Supabase CLI stores them: without their semicolons."""
-    return [statement for statement in sqlparse.split(sql, strip_semicolon=True) if statement]
-
-
 async def _connect(dsn: str) -> asyncpg.Connection:
     # No statement cache: a transaction pooler would mix up the connections' prepared statements.
     return await asyncpg.connect(dsn, statement_cache_size=0)
@@ -122,8 +118,9 @@ async def _apply(connection: asyncpg.Connection, migration: Migration) -> bool:
     """Apply and record a migration unless it is; tell whether it was applied now."""
     sql = migration.file.read_text(encoding="utf-8")
     statements = split(sql)
+    await connection.execute("reset all")  # whatever the migration before has set
     async with connection.transaction():
-        await connection.execute(f"reset all; {LOCK}")
+        await connection.execute(LOCK)
         await connection.execute(CREATE_HISTORY)
         if await connection.fetchval(IS_APPLIED, migration.version):
             return False
@@ -137,7 +134,7 @@ async def _run(connection: asyncpg.Connection, file: Path, sql: str, statements:
     for statement in statements:
         offset = sql.index(statement, offset)
         try:
-            await connection.execute(statement)
+            await connection.fetch(statement)  # not `execute`, which fails on a mere comment
         except asyncpg.PostgresError as error:
             raise MigrationError(_explain(error, file, sql, offset, statement)) from error
         offset += len(statement)

@@ -14,7 +14,7 @@ import psutil
 
 @dataclass(frozen=True)
 class Postmaster:
-    """A server as it describes itself; `status` is `starting`, `ready`, `standby` or `stopping`."""
+    """A server as it describes itself; `status` is `starting`, `ready` or `stopping`."""
 
     pid: int
     port: int

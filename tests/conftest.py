@@ -1,0 +1,59 @@
+"""Fixtures for every test: a real Postgres, and a database of its own for each test that asks for one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import asyncpg
+import pytest
+
+from sync.migrate import migrate
+from tests.postgres import TestServer, apply_platform, running_server
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestServer]:
+    """The run's Postgres server."""
+    with running_server(tmp_path_factory.mktemp("postgres")) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def migrated_template(server: TestServer) -> Iterator[str]:
+    """The name of a database with all migrations, to clone."""
+    name = server.create()
+    asyncio.run(migrate(server.owner(name), superuser_dsn=server.superuser(name)))
+    yield name
+    server.drop(name)
+
+
+@pytest.fixture
+def database(server: TestServer, migrated_template: str) -> Iterator[str]:
+    """A database of the test's own with all migrations applied: its DSN, as role `postgres`."""
+    name = server.create(template=migrated_template)
+    yield server.owner(name)
+    server.drop(name)
+
+
+@pytest.fixture
+def bare_database(server: TestServer) -> Iterator[str]:
+    """A database with nothing in it at all: its name."""
+    name = server.create()
+    yield name
+    server.drop(name)
+
+
+@pytest.fixture
+def platform_database(server: TestServer, bare_database: str) -> str:
+    """A database as a new Supabase project has it, without our schema: its DSN, as role `postgres`."""
+    apply_platform(server, bare_database)
+    return server.owner(bare_database)
+
+
+@pytest.fixture
+async def connection(database: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection to `database`, as role `postgres`."""
+    opened = await asyncpg.connect(database)
+    yield opened
+    await opened.close()
