@@ -1390,6 +1390,65 @@ comment on function mirror.get_status() is
 'How the mirror does: events by state, the age in seconds of the oldest pending one, the newest dead letters, rows per table.';
 revoke execute on function mirror.get_status() from public;
 grant execute on function mirror.get_status() to service_role;
+create function mirror.read_customers(p_integration_id uuid, p_source_ids text []) returns json
+language sql stable
+set search_path = ''
+as $$
+    select coalesce(json_agg(
+        to_jsonb(c)
+        || jsonb_build_object(
+            'source_version', nullif(c.source_version, '-infinity'),
+            'addresses', coalesce((
+                select jsonb_agg(to_jsonb(a) order by a.source_id)
+                from public.customer_addresses as a
+                where a.customer_id = c.id
+            ), '[]')
+        )
+    ), '[]')
+    from mirror.integrations as i
+    inner join public.customers as c on c.store_id = i.store_id and c.source = i.engine
+    where i.id = p_integration_id and c.source_id = any(p_source_ids)
+$$;
+
+comment on function mirror.read_customers(uuid, text []) is
+'The customers with these ids as the tables have them, each with its addresses; source_version is null for a bare reference.';
+revoke execute on function mirror.read_customers(uuid, text []) from public;
+grant execute on function mirror.read_customers(uuid, text []) to service_role;
+
+create function mirror.read_orders(p_integration_id uuid, p_source_ids text []) returns json
+language sql stable
+set search_path = ''
+as $$
+    select coalesce(json_agg(
+        to_jsonb(o)
+        || jsonb_build_object(
+            'customer_source_id', c.source_id,
+            'carrier', s.carrier,
+            'delivery_stage', s.stage,
+            'tracking_number', s.tracking_number,
+            'items', coalesce((
+                select jsonb_agg(to_jsonb(t) order by t.source_id)
+                from public.customer_order_items as t
+                where t.order_summary_id = o.id
+            ), '[]'),
+            'stages', coalesce((
+                select jsonb_agg(to_jsonb(e) || jsonb_build_object('changed_at', e.updated_at) order by e.source_id)
+                from public.order_delivery_status_events as e
+                where e.order_summary_id = o.id
+            ), '[]')
+        )
+    ), '[]')
+    from mirror.integrations as i
+    inner join public.customer_orders_summary as o on o.store_id = i.store_id and o.source = i.engine
+    left join public.customers as c on c.id = o.customer_id
+    left join public.order_delivery_status as s on s.order_summary_id = o.id
+    where i.id = p_integration_id and o.source_id = any(p_source_ids) and o.source_version > '-infinity'
+$$;
+
+comment on function mirror.read_orders(uuid, text []) is
+'The orders with these ids as the tables have them, each with its items, delivery status and history; no bare tombstones.';
+revoke execute on function mirror.read_orders(uuid, text []) from public;
+grant execute on function mirror.read_orders(uuid, text []) to service_role;
 -- Row-level security is on for every table, for its owner too. Machinery and inbox have no policy: only roles that bypass
 -- row-level security (service_role, postgres) reach them.
 
