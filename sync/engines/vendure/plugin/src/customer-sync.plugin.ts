@@ -1,0 +1,115 @@
+/**
+ * CustomerSyncPlugin: notes every change of a customer or an order in the transaction that makes it, and sends it.
+ *
+ * All processes note; one kind of process, the worker unless told otherwise, sends.
+ */
+import { Inject, OnApplicationBootstrap, OnApplicationShutdown } from '@nestjs/common';
+import {
+  CustomFieldConfig,
+  LanguageCode,
+  PluginCommonModule,
+  ProcessContext,
+  TransactionalConnection,
+  Type,
+  VendurePlugin,
+} from '@vendure/core';
+import { DocumentReader } from './documents/document-reader';
+import { ChangeNote } from './notes/change-note.entity';
+import { EventWatch } from './notes/event-watch';
+import { NoteQueue } from './notes/note-queue';
+import { Notebook } from './notes/notebook';
+import { RowWatch } from './notes/row-watch';
+import { CustomerSyncOptions, OPTIONS, ResolvedOptions, resolveOptions } from './options';
+import { Endpoint } from './send/endpoint';
+import { SendLoop } from './send/send-loop';
+import { Sender } from './send/sender';
+
+const en = (value: string) => [{ languageCode: LanguageCode.en, value }];
+
+/** Never public: through the Shop API a shopper could otherwise set them. */
+function field(name: string, type: 'string' | 'boolean', label: string): CustomFieldConfig {
+  const common = { name, public: false, label: en(label) };
+  return type === 'boolean' ? { ...common, type, defaultValue: false } : { ...common, type, nullable: true };
+}
+
+const CUSTOMER_FIELDS = [
+  field('phoneVerified', 'boolean', 'Phone verified'),
+  field('marketingConsent', 'boolean', 'Marketing consent'),
+];
+
+const ORDER_LINE_FIELDS = [
+  field('patchEnabled', 'boolean', 'Patch'),
+  field('patchType', 'string', 'Patch type'),
+  field('printName', 'string', 'Print name'),
+  field('printNumber', 'string', 'Print number'),
+  field('preOrder', 'boolean', 'Pre-order'),
+];
+
+@VendurePlugin({
+  imports: [PluginCommonModule],
+  entities: [ChangeNote],
+  providers: [
+    { provide: OPTIONS, useFactory: () => CustomerSyncPlugin.options() },
+    Notebook,
+    EventWatch,
+    NoteQueue,
+    DocumentReader,
+    Endpoint,
+    Sender,
+    SendLoop,
+  ],
+  compatibility: '^3.0.0',
+  configuration: (config) => {
+    const { Customer = [], OrderLine = [] } = config.customFields;
+    config.customFields.Customer = [...Customer, ...CUSTOMER_FIELDS];
+    config.customFields.OrderLine = [...OrderLine, ...ORDER_LINE_FIELDS];
+    return config;
+  },
+})
+export class CustomerSyncPlugin implements OnApplicationBootstrap, OnApplicationShutdown {
+  private static resolved?: ResolvedOptions;
+
+  constructor(
+    @Inject(OPTIONS) private readonly options: ResolvedOptions,
+    private readonly connection: TransactionalConnection,
+    private readonly process: ProcessContext,
+    private readonly notebook: Notebook,
+    private readonly eventWatch: EventWatch,
+    private readonly loop: SendLoop,
+  ) {}
+
+  /** Set where to send and how. Throws one error that lists every option that is wrong. */
+  static init(options: CustomerSyncOptions): Type<CustomerSyncPlugin> {
+    CustomerSyncPlugin.resolved = resolveOptions(options);
+    return CustomerSyncPlugin;
+  }
+
+  static options(): ResolvedOptions {
+    if (!CustomerSyncPlugin.resolved) {
+      throw new Error('CustomerSyncPlugin: write CustomerSyncPlugin.init({ endpoint, secret }) in plugins.');
+    }
+    return CustomerSyncPlugin.resolved;
+  }
+
+  onApplicationBootstrap(): void {
+    const { rawConnection } = this.connection;
+    if (rawConnection.options.type !== 'postgres') {
+      throw new Error(
+        `CustomerSyncPlugin needs Postgres; this shop's database is ${rawConnection.options.type}.`,
+      );
+    }
+    new RowWatch(this.notebook).watch(rawConnection);
+    this.eventWatch.watch();
+    if (this.sends) {
+      this.loop.start();
+    }
+  }
+
+  async onApplicationShutdown(): Promise<void> {
+    await this.loop.stop();
+  }
+
+  private get sends(): boolean {
+    return this.options.sendFrom === 'worker' ? this.process.isWorker : this.process.isServer;
+  }
+}

@@ -1,0 +1,137 @@
+/**
+ * An order as docs/vendure-hooks.md describes it: the shape of Vendure's Admin API.
+ *
+ * Payments come without their metadata, which holds what the gateway said.
+ */
+import { Fulfillment, Order, OrderLine, Payment, ShippingLine } from '@vendure/core';
+import type { DeliveryStageChange } from '../delivery-status/delivery-stage-change.entity';
+import { buyerDocument } from './customer-document';
+import { DocumentContext, Json } from './document-context';
+import { pick } from './pick';
+
+/** What has to be loaded for `orderDocument`; totals and discounts are computed from lines and surcharges. */
+export const ORDER_RELATIONS = {
+  customer: true,
+  surcharges: true,
+  lines: { productVariant: { translations: true, product: { translations: true } } },
+  shippingLines: { shippingMethod: true },
+  payments: { refunds: true },
+  fulfillments: { lines: true },
+} as const;
+
+const HEAD = [
+  'code',
+  'type',
+  'state',
+  'active',
+  'orderPlacedAt',
+  'createdAt',
+  'updatedAt',
+  'currencyCode',
+] as const;
+const TOTALS = [
+  'totalQuantity',
+  'couponCodes',
+  'subTotal',
+  'subTotalWithTax',
+  'shipping',
+  'shippingWithTax',
+  'total',
+  'totalWithTax',
+] as const;
+const ADDRESS = [
+  'fullName',
+  'company',
+  'streetLine1',
+  'streetLine2',
+  'city',
+  'province',
+  'postalCode',
+  'country',
+  'countryCode',
+  'phoneNumber',
+] as const;
+const LINE = [
+  'quantity',
+  'orderPlacedQuantity',
+  'unitPrice',
+  'unitPriceWithTax',
+  'linePriceWithTax',
+  'discountedLinePriceWithTax',
+  'proratedLinePriceWithTax',
+] as const;
+
+/** What stands in other orders and in the table of DeliveryStatusPlugin. */
+export interface OrderExtras {
+  stages: DeliveryStageChange[];
+  sellerOrders: Order[];
+}
+
+export function orderDocument(context: DocumentContext, order: Order, extras: OrderExtras): Json {
+  const { aggregateOrderId, shippingAddress, billingAddress } = order;
+  return {
+    id: context.id(order.id),
+    ...pick(order, [...HEAD, ...TOTALS]),
+    discounts: order.discounts.map((discount) => pick(discount, ['description', 'amount', 'amountWithTax'])),
+    customer: buyerDocument(context, order.customer),
+    shippingAddress: pick(shippingAddress ?? {}, ADDRESS),
+    billingAddress: pick(billingAddress ?? {}, ADDRESS),
+    shippingLines: order.shippingLines.map((line) => shippingLineDocument(context, line)),
+    lines: order.lines.map((line) => lineDocument(context, line)),
+    payments: order.payments.map((payment) => paymentDocument(context, payment)),
+    fulfillments: order.fulfillments.map((fulfillment) => fulfillmentDocument(context, fulfillment)),
+    aggregateOrder: aggregateOrderId ? { id: context.id(aggregateOrderId) } : null,
+    sellerOrders: extras.sellerOrders.map(({ id }) => ({ id: context.id(id) })),
+    customFields: context.customFields('Order', order.customFields),
+    deliveryStageChanges: extras.stages.map((change) => stageDocument(context, change)),
+  };
+}
+
+function shippingLineDocument(context: DocumentContext, line: ShippingLine): Json {
+  const method = line.shippingMethod;
+  return {
+    shippingMethod: method ? { code: method.code, name: context.name(method) } : null,
+    priceWithTax: line.priceWithTax,
+  };
+}
+
+function lineDocument(context: DocumentContext, line: OrderLine): Json {
+  const variant = line.productVariant;
+  return {
+    id: context.id(line.id),
+    ...pick(line, LINE),
+    productVariant: {
+      id: context.id(variant.id),
+      sku: variant.sku,
+      name: context.name(variant),
+      product: { id: context.id(variant.product.id), name: context.name(variant.product) },
+    },
+    customFields: context.customFields('OrderLine', line.customFields),
+  };
+}
+
+function paymentDocument(context: DocumentContext, payment: Payment): Json {
+  return {
+    id: context.id(payment.id),
+    ...pick(payment, ['method', 'amount', 'state', 'transactionId', 'errorMessage', 'createdAt']),
+    refunds: payment.refunds.map((refund) => ({
+      id: context.id(refund.id),
+      ...pick(refund, ['total', 'state', 'reason', 'transactionId', 'createdAt']),
+    })),
+  };
+}
+
+function fulfillmentDocument(context: DocumentContext, fulfillment: Fulfillment): Json {
+  return {
+    id: context.id(fulfillment.id),
+    ...pick(fulfillment, ['state', 'method', 'trackingCode', 'createdAt', 'updatedAt']),
+    lines: fulfillment.lines.map(({ orderLineId, quantity }) => ({
+      orderLineId: context.id(orderLineId),
+      quantity,
+    })),
+  };
+}
+
+function stageDocument(context: DocumentContext, change: DeliveryStageChange): Json {
+  return { id: context.id(change.id), ...pick(change, ['stage', 'trackingNumber', 'changedAt']) };
+}
