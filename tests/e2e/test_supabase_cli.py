@@ -1,0 +1,74 @@
+"""The Supabase CLI and `mirror migrate` apply the same migrations and read each other's history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from sync.migrate import migrate, migrations, pending, supabase_folder
+from tests.database.catalog import describe
+from tests.e2e.supabase_cli import copy_project, supabase
+from tests.postgres import TestServer, apply_platform
+
+HISTORY = "select * from supabase_migrations.schema_migrations order by version"
+LINT = ("db", "advisors", "--type", "all", "--level", "warn", "--fail-on", "warn")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    return copy_project(tmp_path)
+
+
+@pytest.fixture
+def second_database(server: TestServer) -> Iterator[str]:
+    name = server.create()
+    apply_platform(server, name)
+    yield server.owner(name)
+    server.drop(name)
+
+
+async def history(dsn: str) -> list[asyncpg.Record]:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return list(await connection.fetch(HISTORY))
+    finally:
+        await connection.close()
+
+
+async def test_what_the_cli_pushes_is_what_we_apply(
+    platform_database: str, second_database: str, project: Path
+) -> None:
+    supabase(project, platform_database, "db", "push")
+    await migrate(second_database)
+    assert await history(platform_database) == await history(second_database)
+    assert await describe(platform_database) == await describe(second_database)
+
+
+async def test_after_the_cli_nothing_is_pending_for_us(platform_database: str, project: Path) -> None:
+    supabase(project, platform_database, "db", "push")
+    assert await pending(platform_database) == []
+    assert (await migrate(platform_database)).migrations == []
+
+
+async def test_after_us_nothing_is_pending_for_the_cli(platform_database: str, project: Path) -> None:
+    await migrate(platform_database)
+    assert "up to date" in supabase(project, platform_database, "db", "push")
+    listed = supabase(project, platform_database, "migration", "list")
+    for migration in migrations(supabase_folder()):
+        assert listed.count(f"`{migration.version}`") == 2, "once as local, once as remote"
+
+
+async def test_supabase_s_advisors_find_nothing(platform_database: str, project: Path) -> None:
+    await migrate(platform_database)
+    assert "No issues found" in supabase(project, platform_database, *LINT)
+
+
+async def test_supabase_s_advisors_do_look(platform_database: str, project: Path) -> None:
+    connection = await asyncpg.connect(platform_database)
+    await connection.execute("create table public.open (id int primary key); grant select on public.open to anon")
+    await connection.close()
+    with pytest.raises(RuntimeError, match="rls_disabled_in_public"):
+        supabase(project, platform_database, *LINT)
