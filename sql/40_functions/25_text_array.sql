@@ -1,4 +1,4 @@
-create function mirror.text_array(p_list text) returns text []
+create function mirror.text_array(p_list text) returns text[]
 language sql immutable parallel safe
 set search_path = ''
 as $$

@@ -20,7 +20,7 @@ create type mirror.address_columns as (
 create function mirror.replace_addresses(
     p_store_id uuid,
     p_source public.commerce_engine,
-    p_customers uuid [],
+    p_customers uuid[],
     p_addresses mirror.address_columns
 ) returns void
 language plpgsql
@@ -76,9 +76,9 @@ begin
 end
 $$;
 
-comment on function mirror.replace_addresses(uuid, public.commerce_engine, uuid [], mirror.address_columns) is
+comment on function mirror.replace_addresses(uuid, public.commerce_engine, uuid[], mirror.address_columns) is
 'Makes these the address books of the customers p_customers, at the customers'' versions: part of upsert_customers.';
-revoke execute on function mirror.replace_addresses(uuid, public.commerce_engine, uuid [], mirror.address_columns)
+revoke execute on function mirror.replace_addresses(uuid, public.commerce_engine, uuid[], mirror.address_columns)
 from public;
-grant execute on function mirror.replace_addresses(uuid, public.commerce_engine, uuid [], mirror.address_columns)
+grant execute on function mirror.replace_addresses(uuid, public.commerce_engine, uuid[], mirror.address_columns)
 to service_role;

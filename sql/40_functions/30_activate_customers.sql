@@ -1,4 +1,4 @@
-create function mirror.activate_customers(p_store_id uuid, p_emails text []) returns void
+create function mirror.activate_customers(p_store_id uuid, p_emails text[]) returns void
 language plpgsql
 set search_path = ''
 as $$
@@ -41,7 +41,7 @@ begin
 end
 $$;
 
-comment on function mirror.activate_customers(uuid, text []) is
+comment on function mirror.activate_customers(uuid, text[]) is
 'Makes the newest registration of each of these e-mail addresses the active one, and the others inactive.';
-revoke execute on function mirror.activate_customers(uuid, text []) from public;
-grant execute on function mirror.activate_customers(uuid, text []) to service_role;
+revoke execute on function mirror.activate_customers(uuid, text[]) from public;
+grant execute on function mirror.activate_customers(uuid, text[]) to service_role;

@@ -18,7 +18,7 @@ create type mirror.item_columns as (
 create function mirror.replace_order_items(
     p_store_id uuid,
     p_source public.commerce_engine,
-    p_orders uuid [],
+    p_orders uuid[],
     p_items mirror.item_columns
 ) returns void
 language plpgsql
@@ -69,9 +69,9 @@ begin
 end
 $$;
 
-comment on function mirror.replace_order_items(uuid, public.commerce_engine, uuid [], mirror.item_columns) is
+comment on function mirror.replace_order_items(uuid, public.commerce_engine, uuid[], mirror.item_columns) is
 'Makes these the lines of the orders p_orders, at the orders'' versions: part of upsert_orders.';
-revoke execute on function mirror.replace_order_items(uuid, public.commerce_engine, uuid [], mirror.item_columns)
+revoke execute on function mirror.replace_order_items(uuid, public.commerce_engine, uuid[], mirror.item_columns)
 from public;
-grant execute on function mirror.replace_order_items(uuid, public.commerce_engine, uuid [], mirror.item_columns)
+grant execute on function mirror.replace_order_items(uuid, public.commerce_engine, uuid[], mirror.item_columns)
 to service_role;

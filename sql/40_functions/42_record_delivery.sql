@@ -10,7 +10,7 @@ create type mirror.stage_columns as (
 create function mirror.record_delivery(
     p_store_id uuid,
     p_source public.commerce_engine,
-    p_orders uuid [],
+    p_orders uuid[],
     p_carriers jsonb,
     p_stages mirror.stage_columns
 ) returns void
@@ -77,11 +77,11 @@ begin
 end
 $$;
 
-comment on function mirror.record_delivery(uuid, public.commerce_engine, uuid [], jsonb, mirror.stage_columns) is
+comment on function mirror.record_delivery(uuid, public.commerce_engine, uuid[], jsonb, mirror.stage_columns) is
 'Brings delivery status and its history up to the orders p_orders: part of upsert_orders.';
 revoke execute on function mirror.record_delivery(
-    uuid, public.commerce_engine, uuid [], jsonb, mirror.stage_columns
+    uuid, public.commerce_engine, uuid[], jsonb, mirror.stage_columns
 ) from public;
 grant execute on function mirror.record_delivery(
-    uuid, public.commerce_engine, uuid [], jsonb, mirror.stage_columns
+    uuid, public.commerce_engine, uuid[], jsonb, mirror.stage_columns
 ) to service_role;

@@ -1,4 +1,4 @@
-create function mirror.read_customers(p_integration_id uuid, p_source_ids text []) returns json
+create function mirror.read_customers(p_integration_id uuid, p_source_ids text[]) returns json
 language sql stable
 set search_path = ''
 as $$
@@ -18,12 +18,12 @@ as $$
     where i.id = p_integration_id and c.source_id = any(p_source_ids)
 $$;
 
-comment on function mirror.read_customers(uuid, text []) is
+comment on function mirror.read_customers(uuid, text[]) is
 'The customers with these ids as the tables have them, each with its addresses; source_version is null for a bare reference.';
-revoke execute on function mirror.read_customers(uuid, text []) from public;
-grant execute on function mirror.read_customers(uuid, text []) to service_role;
+revoke execute on function mirror.read_customers(uuid, text[]) from public;
+grant execute on function mirror.read_customers(uuid, text[]) to service_role;
 
-create function mirror.read_orders(p_integration_id uuid, p_source_ids text []) returns json
+create function mirror.read_orders(p_integration_id uuid, p_source_ids text[]) returns json
 language sql stable
 set search_path = ''
 as $$
@@ -53,7 +53,7 @@ as $$
     where i.id = p_integration_id and o.source_id = any(p_source_ids) and o.source_version > '-infinity'
 $$;
 
-comment on function mirror.read_orders(uuid, text []) is
+comment on function mirror.read_orders(uuid, text[]) is
 'The orders with these ids as the tables have them, each with its items, delivery status and history; no bare tombstones.';
-revoke execute on function mirror.read_orders(uuid, text []) from public;
-grant execute on function mirror.read_orders(uuid, text []) to service_role;
+revoke execute on function mirror.read_orders(uuid, text[]) from public;
+grant execute on function mirror.read_orders(uuid, text[]) to service_role;

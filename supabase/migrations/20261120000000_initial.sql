@@ -564,7 +564,7 @@ comment on function mirror.settle_events(uuid, json) is
 'Fails, so that the caller''s transaction rolls back, if the claim no longer holds every one of them.';
 revoke execute on function mirror.settle_events(uuid, json) from public;
 grant execute on function mirror.settle_events(uuid, json) to service_role;
-create function mirror.text_array(p_list text) returns text []
+create function mirror.text_array(p_list text) returns text[]
 language sql immutable parallel safe
 set search_path = ''
 as $$
@@ -597,7 +597,7 @@ create type mirror.address_columns as (
 create function mirror.replace_addresses(
     p_store_id uuid,
     p_source public.commerce_engine,
-    p_customers uuid [],
+    p_customers uuid[],
     p_addresses mirror.address_columns
 ) returns void
 language plpgsql
@@ -653,13 +653,13 @@ begin
 end
 $$;
 
-comment on function mirror.replace_addresses(uuid, public.commerce_engine, uuid [], mirror.address_columns) is
+comment on function mirror.replace_addresses(uuid, public.commerce_engine, uuid[], mirror.address_columns) is
 'Makes these the address books of the customers p_customers, at the customers'' versions: part of upsert_customers.';
-revoke execute on function mirror.replace_addresses(uuid, public.commerce_engine, uuid [], mirror.address_columns)
+revoke execute on function mirror.replace_addresses(uuid, public.commerce_engine, uuid[], mirror.address_columns)
 from public;
-grant execute on function mirror.replace_addresses(uuid, public.commerce_engine, uuid [], mirror.address_columns)
+grant execute on function mirror.replace_addresses(uuid, public.commerce_engine, uuid[], mirror.address_columns)
 to service_role;
-create function mirror.activate_customers(p_store_id uuid, p_emails text []) returns void
+create function mirror.activate_customers(p_store_id uuid, p_emails text[]) returns void
 language plpgsql
 set search_path = ''
 as $$
@@ -702,10 +702,10 @@ begin
 end
 $$;
 
-comment on function mirror.activate_customers(uuid, text []) is
+comment on function mirror.activate_customers(uuid, text[]) is
 'Makes the newest registration of each of these e-mail addresses the active one, and the others inactive.';
-revoke execute on function mirror.activate_customers(uuid, text []) from public;
-grant execute on function mirror.activate_customers(uuid, text []) to service_role;
+revoke execute on function mirror.activate_customers(uuid, text[]) from public;
+grant execute on function mirror.activate_customers(uuid, text[]) to service_role;
 create type mirror.customer_columns as (
     source_id text [],
     source_version timestamptz [],
@@ -894,7 +894,7 @@ create type mirror.item_columns as (
 create function mirror.replace_order_items(
     p_store_id uuid,
     p_source public.commerce_engine,
-    p_orders uuid [],
+    p_orders uuid[],
     p_items mirror.item_columns
 ) returns void
 language plpgsql
@@ -945,11 +945,11 @@ begin
 end
 $$;
 
-comment on function mirror.replace_order_items(uuid, public.commerce_engine, uuid [], mirror.item_columns) is
+comment on function mirror.replace_order_items(uuid, public.commerce_engine, uuid[], mirror.item_columns) is
 'Makes these the lines of the orders p_orders, at the orders'' versions: part of upsert_orders.';
-revoke execute on function mirror.replace_order_items(uuid, public.commerce_engine, uuid [], mirror.item_columns)
+revoke execute on function mirror.replace_order_items(uuid, public.commerce_engine, uuid[], mirror.item_columns)
 from public;
-grant execute on function mirror.replace_order_items(uuid, public.commerce_engine, uuid [], mirror.item_columns)
+grant execute on function mirror.replace_order_items(uuid, public.commerce_engine, uuid[], mirror.item_columns)
 to service_role;
 create type mirror.stage_columns as (
     order_source_id text [],
@@ -963,7 +963,7 @@ create type mirror.stage_columns as (
 create function mirror.record_delivery(
     p_store_id uuid,
     p_source public.commerce_engine,
-    p_orders uuid [],
+    p_orders uuid[],
     p_carriers jsonb,
     p_stages mirror.stage_columns
 ) returns void
@@ -1030,13 +1030,13 @@ begin
 end
 $$;
 
-comment on function mirror.record_delivery(uuid, public.commerce_engine, uuid [], jsonb, mirror.stage_columns) is
+comment on function mirror.record_delivery(uuid, public.commerce_engine, uuid[], jsonb, mirror.stage_columns) is
 'Brings delivery status and its history up to the orders p_orders: part of upsert_orders.';
 revoke execute on function mirror.record_delivery(
-    uuid, public.commerce_engine, uuid [], jsonb, mirror.stage_columns
+    uuid, public.commerce_engine, uuid[], jsonb, mirror.stage_columns
 ) from public;
 grant execute on function mirror.record_delivery(
-    uuid, public.commerce_engine, uuid [], jsonb, mirror.stage_columns
+    uuid, public.commerce_engine, uuid[], jsonb, mirror.stage_columns
 ) to service_role;
 create type mirror.order_columns as (
     source_id text [],
@@ -1390,7 +1390,7 @@ comment on function mirror.get_status() is
 'How the mirror does: events by state, the age in seconds of the oldest pending one, the newest dead letters, rows per table.';
 revoke execute on function mirror.get_status() from public;
 grant execute on function mirror.get_status() to service_role;
-create function mirror.read_customers(p_integration_id uuid, p_source_ids text []) returns json
+create function mirror.read_customers(p_integration_id uuid, p_source_ids text[]) returns json
 language sql stable
 set search_path = ''
 as $$
@@ -1410,12 +1410,12 @@ as $$
     where i.id = p_integration_id and c.source_id = any(p_source_ids)
 $$;
 
-comment on function mirror.read_customers(uuid, text []) is
+comment on function mirror.read_customers(uuid, text[]) is
 'The customers with these ids as the tables have them, each with its addresses; source_version is null for a bare reference.';
-revoke execute on function mirror.read_customers(uuid, text []) from public;
-grant execute on function mirror.read_customers(uuid, text []) to service_role;
+revoke execute on function mirror.read_customers(uuid, text[]) from public;
+grant execute on function mirror.read_customers(uuid, text[]) to service_role;
 
-create function mirror.read_orders(p_integration_id uuid, p_source_ids text []) returns json
+create function mirror.read_orders(p_integration_id uuid, p_source_ids text[]) returns json
 language sql stable
 set search_path = ''
 as $$
@@ -1445,10 +1445,10 @@ as $$
     where i.id = p_integration_id and o.source_id = any(p_source_ids) and o.source_version > '-infinity'
 $$;
 
-comment on function mirror.read_orders(uuid, text []) is
+comment on function mirror.read_orders(uuid, text[]) is
 'The orders with these ids as the tables have them, each with its items, delivery status and history; no bare tombstones.';
-revoke execute on function mirror.read_orders(uuid, text []) from public;
-grant execute on function mirror.read_orders(uuid, text []) to service_role;
+revoke execute on function mirror.read_orders(uuid, text[]) from public;
+grant execute on function mirror.read_orders(uuid, text[]) to service_role;
 -- Row-level security is on for every table, for its owner too. Machinery and inbox have no policy: only roles that bypass
 -- row-level security (service_role, postgres) reach them.
 
