@@ -24,8 +24,9 @@ from sync.engines.vendure.documents import (
     Payment,
     Timestamp,
 )
-from sync.engines.vendure.values import decimals, money, phone_digits, text
+from sync.engines.vendure.values import decimals, money, text
 from sync.errors import Reject, Skip
+from sync.phones import phone_digits
 from sync.records import (
     Address,
     AddressType,

@@ -1,10 +1,9 @@
-"""Single values of Vendure, turned into ours: amounts, phone numbers, texts."""
+"""Single values of Vendure, turned into ours: amounts, texts."""
 
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
-import phonenumbers
 from iso4217 import Currency
 
 from sync.errors import Reject
@@ -23,21 +22,6 @@ def decimals(currency: str) -> int:
 def money(minor_units: int, exponent: int) -> Decimal:
     """Return an integer amount in major units, exactly: (12345, 2) is 123.45."""
     return Decimal(f"{minor_units}e-{exponent}")
-
-
-@lru_cache(maxsize=20_000)
-def phone_digits(entered: str | None, region: str) -> str | None:
-    """Return a phone number as digits with country code and no plus; None if it is no possible number.
-
-    A number without country code is read as dialled in `region` (ISO 3166).
-    """
-    try:
-        number = phonenumbers.parse(entered or "", region)
-    except phonenumbers.NumberParseException:
-        return None
-    if not phonenumbers.is_possible_number(number):
-        return None
-    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164).removeprefix("+")
 
 
 def text(value: Any) -> str | None:
