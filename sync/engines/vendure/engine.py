@@ -1,0 +1,23 @@
+"""Vendure as an engine: its signature, its envelope, its mapping."""
+
+from collections.abc import Mapping, Sequence
+
+from sync.engines.base import Context, Event
+from sync.engines.vendure import payloads, signature
+from sync.engines.vendure.mapping import map_event
+from sync.records import Record
+
+
+class Vendure:
+    """Vendure with the mirror's plugins; `docs/vendure-hooks.md` is what they and we agreed on."""
+
+    name = "vendure"
+
+    def verify(self, headers: Mapping[str, str], body: bytes, secrets: Sequence[str]) -> None:
+        signature.verify(headers, body, secrets)
+
+    def read(self, body: bytes) -> list[Event]:
+        return payloads.read(body)
+
+    def map(self, event_type: str, payload: bytes, context: Context) -> list[Record]:
+        return map_event(event_type, payload, context)
