@@ -1,0 +1,55 @@
+"""`POST /hooks/{integration}`: take a change hook, prove that it is ours, store it, and only then say so.
+
+Nothing here decides whether an event is relevant: all that is signed and readable goes into the inbox.
+"""
+
+from typing import Any
+
+import msgspec
+from litestar import Request, post
+from litestar.handlers import HTTPRouteHandler
+
+from api.integrations import Integration, Integrations, Unprepared
+from api.problems import MalformedHookError, UnknownIntegrationError, UnpreparedIntegrationError
+from sync.engines.base import Event
+from sync.errors import Reject
+from sync.intake import Intake
+
+
+class Receipt(msgspec.Struct):
+    """What became of the events of a hook: all of them are committed."""
+
+    accepted: int
+    """New ones."""
+    duplicates: int
+    """Those that were there already, or twice in this hook."""
+
+
+def hook_route(integrations: Integrations, intake: Intake, *, max_body_bytes: int) -> HTTPRouteHandler:
+    """Return the route that takes hooks."""
+
+    @post("/hooks/{integration:str}", status_code=202, request_max_body_size=max_body_bytes, tags=["hooks"])
+    async def receive_hook(integration: str, request: Request[Any, Any, Any]) -> Receipt:
+        """Store the events of a signed change hook; answer once they are committed."""
+        sender = await integrations.find(integration)
+        if sender is None:
+            raise UnknownIntegrationError
+        if isinstance(sender, Unprepared):
+            raise UnpreparedIntegrationError(sender.fault)
+        events = _read(sender, _headers(request), await request.body())
+        accepted = sum(await intake.accept(sender.id, events))
+        return Receipt(accepted=accepted, duplicates=len(events) - accepted)
+
+    return receive_hook
+
+
+def _read(sender: Integration, headers: dict[str, str], body: bytes) -> list[Event]:
+    sender.engine.verify(headers, body, sender.secrets)
+    try:
+        return sender.engine.read(body)
+    except Reject as error:
+        raise MalformedHookError(error.reason) from None
+
+
+def _headers(request: Request[Any, Any, Any]) -> dict[str, str]:
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in request.scope["headers"]}
