@@ -189,8 +189,7 @@ class _Cluster:
                 why = error
                 time.sleep(0.2)
         raise EmbeddedPostgresError(
-            f"The Postgres in {self.folder} does not start. The end of its log, {self._log}:\n"
-            f"{_tail(self._log) or why}"
+            f"The Postgres in {self.folder} does not start. The end of its log, {self._log}:\n{_tail(self._log) or why}"
         )
 
     def _ports(self) -> Iterator[int]:

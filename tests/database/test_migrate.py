@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import zipfile
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -70,9 +71,7 @@ async def test_what_the_cli_has_applied_is_not_applied_again(platform_database: 
     assert (await migrate(platform_database, folder=project)).migrations == ["20260102000000_books"]
 
 
-async def test_migrations_of_others_in_the_same_history_are_left_alone(
-    platform_database: str, project: Path
-) -> None:
+async def test_migrations_of_others_in_the_same_history_are_left_alone(platform_database: str, project: Path) -> None:
     await migrate(platform_database, folder=project)
     (project / "migrations" / "20260101000000_shelves.sql").unlink()
     assert await pending(platform_database, folder=project) == []
@@ -88,9 +87,7 @@ async def test_two_at_once_apply_each_migration_once(platform_database: str, pro
     assert await rows(platform_database, "select id from shelves") == [(1,)]
 
 
-async def test_a_failing_migration_leaves_nothing_and_says_where_and_why(
-    platform_database: str, project: Path
-) -> None:
+async def test_a_failing_migration_leaves_nothing_and_says_where_and_why(platform_database: str, project: Path) -> None:
     add(project, "20260103000000_broken", "create table half (id int);\n\nselect 1,\n  missing from half;\n")
     with pytest.raises(MigrationError) as failure:
         await migrate(platform_database, folder=project)
@@ -122,7 +119,7 @@ async def test_a_plain_postgres_gets_the_platform_first(server: TestServer, bare
 
 
 async def test_the_platform_may_be_applied_again(server: TestServer, platform_database: str) -> None:
-    database = platform_database.rpartition("/")[2]
+    database = urlsplit(platform_database).path[1:]
     sql = (supabase_folder() / "platform.sql").read_text()
     await run(server.superuser(database), sql)
     await run(server.superuser(database), sql)

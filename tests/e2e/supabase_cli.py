@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
 
 from sync.migrate import supabase_folder
-from tests.e2e.node import node
+from tests.e2e.npm_project import environment, install
 
 FOLDER = Path(__file__).parent / "supabase-cli"
-
-
-def install(home: Path) -> Path:
-    """Install the CLI unless it is there; return the folder that holds the command."""
-    command = FOLDER / "node_modules" / ".bin" / "supabase"
-    if not command.exists():
-        _run([str(node().parent / "npm"), "ci"], FOLDER, home)
-    return command
 
 
 def copy_project(to: Path) -> Path:
@@ -33,17 +24,12 @@ def supabase(project: Path, dsn: str, *arguments: str) -> str:
     Raises:
         RuntimeError: it ended with an error; the message is what it printed.
     """
-    command = install(project)
-    return _run([str(command), *arguments, f"--remote={dsn}", "--yes"], project, project)
-
-
-def _run(command: list[str], folder: Path, home: Path) -> str:
+    command = [str(install(FOLDER) / ".bin" / "supabase"), *arguments, f"--remote={dsn}", "--yes"]
     # A home of its own: the CLI must not find anyone's login, nor leave one.
-    search = f"{node().parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": search, "SUPABASE_HOME": str(home), "DO_NOT_TRACK": "1", "NO_COLOR": "1"}
+    variables = environment() | {"SUPABASE_HOME": str(project), "DO_NOT_TRACK": "1", "NO_COLOR": "1"}
     done = subprocess.run(
-        command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        command, cwd=project, env=variables, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
-        raise RuntimeError(f"`{' '.join(command[:4])}` failed:\n{done.stdout}\n{done.stderr}")
+        raise RuntimeError(f"`supabase {' '.join(arguments)}` failed:\n{done.stdout}\n{done.stderr}")
     return done.stdout + done.stderr
