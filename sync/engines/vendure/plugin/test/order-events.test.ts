@@ -350,13 +350,13 @@ describe('A change of an order arrives:', () => {
     expect(mirror.held('order', id)).toMatchObject({ type: 'Aggregate', sellerOrders: [{}, {}] });
   });
 
-  test('a draft that is deleted is never sent, a placed order that is removed is taken back', async () => {
+  test('delete a draft order: it was never sent', async () => {
     const { createDraftOrder } = await admin.run('mutation { createDraftOrder { id } }');
     await admin.run('mutation ($id: ID!) { deleteDraftOrder(orderId: $id) { result } }', createDraftOrder);
     await mirror.staysUnsent('order', createDraftOrder.id);
   });
 
-  test('the state an order passes through on its way back to the cart', async () => {
+  test('an order that goes back to the cart before it is placed: it was never sent', async () => {
     const shopper = shop.shopper();
     const id = await addToCart(shopper);
     await beGuest(shopper, newEmail());

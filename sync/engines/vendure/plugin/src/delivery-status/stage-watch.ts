@@ -2,10 +2,7 @@
  * Writes down each change of an order's delivery stage or tracking number, in the transaction that makes it.
  */
 import { ID, Order } from '@vendure/core';
-import type { DataSource } from 'typeorm';
-import { EntityManager, EntitySubscriberInterface, In } from 'typeorm';
-import type { InsertEvent } from 'typeorm/subscriber/event/InsertEvent';
-import type { UpdateEvent } from 'typeorm/subscriber/event/UpdateEvent';
+import { DataSource, EntityManager, EntitySubscriberInterface, In, InsertEvent, UpdateEvent } from 'typeorm';
 import { CommitJournal } from '../notes/commit-journal';
 import { DeliveryStageChange } from './delivery-stage-change.entity';
 

@@ -6,9 +6,13 @@
  * all entries are pending again, since one too many does no harm. Writing never throws.
  */
 import { Logger } from '@vendure/core';
-import type { EntityManager, EntitySubscriberInterface, QueryRunner } from 'typeorm';
-import type { TransactionCommitEvent } from 'typeorm/subscriber/event/TransactionCommitEvent';
-import type { TransactionRollbackEvent } from 'typeorm/subscriber/event/TransactionRollbackEvent';
+import type {
+  EntityManager,
+  EntitySubscriberInterface,
+  QueryRunner,
+  TransactionCommitEvent,
+  TransactionRollbackEvent,
+} from 'typeorm';
 import { inSavepoint } from './savepoint';
 
 interface Page<Entry> {

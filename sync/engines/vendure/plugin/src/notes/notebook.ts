@@ -4,11 +4,12 @@
  * Promises never to fail the shop's transaction. What could not be noted is logged, and reconcile finds it.
  */
 import { Injectable } from '@nestjs/common';
-import { ID } from '@vendure/core';
+import { ID, Logger } from '@vendure/core';
 import type { EntityManager, QueryRunner } from 'typeorm';
 import { ChangeNote } from './change-note.entity';
 import { CommitJournal } from './commit-journal';
-import type { Part } from './parts';
+import { CUSTOMER, ORDER, Part } from './parts';
+import { inSavepoint } from './savepoint';
 
 /** A row that a transaction wrote. */
 export interface Touch {
@@ -19,19 +20,38 @@ export interface Touch {
 
 export const LOGGER_CTX = 'CustomerSync';
 
+const REMEDY =
+  'The shop went on; the mirror learns of this change by the next one of the same customer or order, or by ' +
+  '"mirror reconcile". If the table customer_sync_note is missing, run the migration the README describes.';
+
 @Injectable()
 export class Notebook {
   readonly journal = new CommitJournal<Touch>({
     loggerCtx: LOGGER_CTX,
-    remedy:
-      'The shop went on; the mirror learns of this change by the next one of the same customer or order, or by ' +
-      '"mirror reconcile". If the table customer_sync_note is missing, run the migration the README describes.',
+    remedy: REMEDY,
     key: ({ part, id, deleted }) => `${part.name}:${id}${deleted ? ' (deleted)' : ''}`,
     write: writeNotes,
   });
 
   touch(queryRunner: QueryRunner, touches: Touch[]): Promise<void> {
     return this.journal.enter(queryRunner, touches);
+  }
+
+  /** Look up now, not at the commit, whose a row is: it is about to be removed. */
+  async touchOwners(queryRunner: QueryRunner, part: Part, id: ID): Promise<void> {
+    let owners: ID[] = [];
+    try {
+      await inSavepoint(queryRunner, async (manager) => {
+        owners = await part.owners(manager, [id]);
+      });
+    } catch (error) {
+      Logger.error(`Could not find out whose ${part.name} ${id} is: ${error}. ${REMEDY}`, LOGGER_CTX);
+    }
+    const root = part.kind === 'order' ? ORDER : CUSTOMER;
+    await this.touch(
+      queryRunner,
+      owners.map((owner) => ({ part: root, id: owner })),
+    );
   }
 }
 

@@ -7,6 +7,7 @@
 import {
   Address,
   Customer,
+  CustomerGroup,
   Fulfillment,
   ID,
   Order,
@@ -69,6 +70,16 @@ export const BUYER: Part = {
 export const PARTS: ReadonlyMap<unknown, Part> = new Map<unknown, Part>([
   [Customer, CUSTOMER],
   [Address, part('customer', Address, { customer: true }, customer, (row) => [row.customer])],
+  [
+    CustomerGroup,
+    part(
+      'customer',
+      CustomerGroup,
+      { customers: true },
+      { id: true, customers: { id: true } },
+      (row) => row.customers,
+    ),
+  ],
   [User, { name: 'User', kind: 'customer', owners: customersOfUsers }],
   [Order, ORDER],
   [OrderLine, part('order', OrderLine, { order: true }, order, (row) => [row.order])],

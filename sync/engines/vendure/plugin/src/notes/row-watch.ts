@@ -1,12 +1,18 @@
 /**
  * Sees every row of a customer or an order that is saved, whether or not Vendure fires an event for it.
  */
-import { DataSource, EntityMetadata, EntitySubscriberInterface, ObjectLiteral, QueryRunner } from 'typeorm';
-import type { InsertEvent } from 'typeorm/subscriber/event/InsertEvent';
-import type { RemoveEvent } from 'typeorm/subscriber/event/RemoveEvent';
-import type { UpdateEvent } from 'typeorm/subscriber/event/UpdateEvent';
+import type {
+  DataSource,
+  EntityMetadata,
+  EntitySubscriberInterface,
+  InsertEvent,
+  ObjectLiteral,
+  QueryRunner,
+  RemoveEvent,
+  UpdateEvent,
+} from 'typeorm';
 import type { Notebook, Touch } from './notebook';
-import { BUYER, ORDER, PARTS } from './parts';
+import { BUYER, CUSTOMER, ORDER, PARTS } from './parts';
 
 interface RowEvent {
   queryRunner: QueryRunner;
@@ -26,16 +32,25 @@ export class RowWatch implements EntitySubscriberInterface {
   }
 
   async afterUpdate(event: UpdateEvent<ObjectLiteral>): Promise<void> {
-    const placed = event.updatedColumns?.some(({ propertyName }) => propertyName === 'orderPlacedAt');
+    const placed = event.updatedColumns.some(({ propertyName }) => propertyName === 'orderPlacedAt');
     await this.saved(event, event.entity?.id ? event.entity : event.databaseEntity, Boolean(placed));
   }
 
+  /** Once a part is removed, nothing says any more whose it was. */
+  async beforeRemove(event: RemoveEvent<ObjectLiteral>): Promise<void> {
+    const part = PARTS.get(event.metadata.target);
+    const id = (event.databaseEntity ?? event.entity)?.id;
+    if (part && part !== CUSTOMER && part !== ORDER && id) {
+      await this.notebook.touchOwners(event.queryRunner, part, id);
+    }
+  }
+
+  /** A removed cart never reached the mirror; a removed order is taken back. */
   async afterRemove(event: RemoveEvent<ObjectLiteral>): Promise<void> {
     const part = PARTS.get(event.metadata.target);
     const row = event.databaseEntity ?? event.entity;
-    const id = event.entityId?.id ?? event.entityId ?? row?.id;
-    if (part && id && (part !== ORDER || row?.orderPlacedAt)) {
-      await this.notebook.touch(event.queryRunner, [{ part, id, deleted: true }]);
+    if (row?.id && (part === CUSTOMER || (part === ORDER && row.orderPlacedAt))) {
+      await this.notebook.touch(event.queryRunner, [{ part, id: row.id, deleted: true }]);
     }
   }
 

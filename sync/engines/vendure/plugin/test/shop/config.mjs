@@ -27,7 +27,7 @@ const gateway = new PaymentMethodHandler({
     metadata: { cardNumber: 'never to be sent' },
   }),
   settlePayment: () => ({ success: true }),
-  createRefund: () => ({ state: 'Pending', transactionId: 'R-1' }),
+  createRefund: () => false,
 });
 
 /** An order to "Marketplace" becomes one seller order a line. */

@@ -91,7 +91,7 @@ export class Shop {
   }
 }
 
-/** A GraphQL session. Error results count as errors. */
+/** A GraphQL session. Error results count as errors where `__typename` is asked for. */
 export class Client {
   private token = '';
 
@@ -103,8 +103,8 @@ export class Client {
       throw new Error(errors.map(({ message }: Error) => message).join('; '));
     }
     for (const result of Object.values(data) as Answer[]) {
-      if (result?.errorCode) {
-        throw new Error(`${result.errorCode}: ${result.message}`);
+      if (/Error$/.test(result?.__typename)) {
+        throw new Error(`${result.__typename}: ${result.message}`);
       }
     }
     return data;
