@@ -153,7 +153,7 @@ class _Cluster:
         """Return the port of the running server, started here if need be."""
         deadline = time.monotonic() + START_SECONDS
         while (server := postmaster.running(self.data)) is not None:
-            if server.status == "ready" and _answers(server.port):
+            if server.status == "ready" and postmaster.answers(server.port):
                 return server.port
             if time.monotonic() > deadline:
                 raise EmbeddedPostgresError(
@@ -283,12 +283,6 @@ def _is_last(use: IO[str]) -> bool:
         return True
     except BlockingIOError:
         return False
-
-
-def _answers(port: int) -> bool:
-    """Tell whether somebody listens: a server that was just killed is still there for a moment, but deaf."""
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _free_port() -> int:

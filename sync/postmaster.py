@@ -6,10 +6,14 @@ A server works in its data folder, so the process of that pid must be a Postgres
 
 from __future__ import annotations
 
+import socket
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+SSL_REQUEST = struct.pack("!ii", 8, 80877103)  # the protocol's smallest question
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,16 @@ def remove_stale_pid(data: Path) -> None:
         return
     if not any(_works_in(pid, data) for pid in psutil.pids()):
         (data / "postmaster.pid").unlink()
+
+
+def answers(port: int) -> bool:
+    """Ask whether Postgres would speak TLS: a server that was just killed is there for a moment, but dumb."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as probe:
+            probe.sendall(SSL_REQUEST)
+            return probe.recv(1) in {b"S", b"N"}
+    except OSError:
+        return False
 
 
 def _read(data: Path) -> Postmaster | None:
