@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e import catalogue, node
+from tests.e2e.agreement import disagreements
 from tests.e2e.databases import fetch
 from tests.e2e.documents import read_documents
 from tests.e2e.receiver import Receiver, Request
@@ -67,6 +68,8 @@ def write(receiver: Receiver, documents: dict[str, Any], world: World) -> None:
     """Write the recording, unless something in it is not as it should be."""
     if receiver.faults:
         raise RuntimeError("These requests were not signed correctly:\n" + "\n".join(receiver.faults))
+    if wrong := disagreements(receiver.requests, documents):
+        raise RuntimeError("The newest hooks are not what the Admin API says:\n" + "\n".join(wrong))
     RECORDED.mkdir(parents=True, exist_ok=True)
     (RECORDED / "hooks.jsonl").write_text("".join(request.as_line() for request in receiver.requests))
     (RECORDED / "documents.json").write_text(_pretty(documents))

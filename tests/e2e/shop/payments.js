@@ -11,6 +11,9 @@ const transactionId = prefix => `${prefix}-${Date.now()}-${(counter += 1)}`;
 
 const PAYMENT_STATES = { settle: 'Settled', authorize: 'Authorized', decline: 'Declined', error: 'Error' };
 
+/** What Vendure takes for "not settled yet": a refund is made in the state Pending, and stays in it. */
+const PENDING = false;
+
 const card = new PaymentMethodHandler({
     code: 'test-card',
     description: [{ languageCode: LanguageCode.en, value: 'A card that does as it is told' }],
@@ -35,7 +38,7 @@ const card = new PaymentMethodHandler({
         if (input.reason === 'unreachable') {
             return { state: 'Failed', transactionId: transactionId('refund') };
         }
-        return { state: input.reason === 'by bank transfer' ? 'Pending' : 'Settled', transactionId: transactionId('refund') };
+        return input.reason === 'by bank transfer' ? PENDING : { state: 'Settled', transactionId: transactionId('refund') };
     },
 });
 
@@ -46,7 +49,7 @@ const cashOnDelivery = new PaymentMethodHandler({
     createPayment: (ctx, order, amount) => ({ amount, state: 'Authorized', metadata: {} }),
     settlePayment: () => ({ success: true }),
     cancelPayment: () => ({ success: true }),
-    createRefund: () => ({ state: 'Pending' }),
+    createRefund: () => PENDING,
 });
 
 module.exports = { card, cashOnDelivery };

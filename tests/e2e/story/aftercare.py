@@ -95,14 +95,8 @@ def tamara_wants_a_name_on_her_shirt(world: World) -> None:
 
 
 def tamara_wants_one_shirt_less(world: World) -> None:
-    payment = next(p["id"] for p in world.order("tamara's")["payments"] if p["state"] == "Settled")
     line = {"orderLineId": world.line("tamara's", "KIT-COL-H-M"), "quantity": 1}
-    _modify(
-        world,
-        "tamara's",
-        adjustOrderLines=[line],
-        refunds=[{"paymentId": payment, "amount": 1125000, "reason": "one less"}],
-    )
+    _modify(world, "tamara's", adjustOrderLines=[line])
 
 
 def tamara_moves_house(world: World) -> None:
@@ -113,43 +107,41 @@ def tamara_moves_house(world: World) -> None:
 def lakmal_adds_a_programme_with_a_surcharge_for_wrapping(world: World) -> None:
     wrapping = {"description": "Gift wrapping", "sku": "WRAP", "price": 25000, "priceIncludesTax": True}
     programme = {"productVariantId": world.variants["PROG-1"], "quantity": 1}
-    _modify(world, "lakmal's", addItems=[programme], surcharges=[wrapping], pay=True)
+    _modify(world, "lakmal's", addItems=[programme], surcharges=[wrapping])
 
 
 def lakmal_removes_a_line(world: World) -> None:
-    payment = world.order("lakmal's")["payments"][0]["id"]
     line = {"orderLineId": world.line("lakmal's", "KIT-KAN-H-S"), "quantity": 0}
-    _modify(
-        world,
-        "lakmal's",
-        adjustOrderLines=[line],
-        refunds=[{"paymentId": payment, "amount": 1190000, "reason": "line removed"}],
-    )
+    _modify(world, "lakmal's", adjustOrderLines=[line])
 
 
 def noura_adds_a_kit_in_dinars(world: World) -> None:
-    line = {"productVariantId": world.variants["KIT-GAL-R-XL"], "quantity": 1}
-    _modify(
-        world,
-        "noura's",
-        addItems=[line | {"customFields": {"patchEnabled": True, "patchType": "CUP"}}],
-        pay=True,
-    )
+    patch = {"patchEnabled": True, "patchType": "CUP"}
+    line = {"productVariantId": world.variants["KIT-GAL-R-XL"], "quantity": 1, "customFields": patch}
+    _modify(world, "noura's", addItems=[line])
 
 
-def _modify(world: World, name: str, *, pay: bool = False, **changes: Any) -> None:
-    """Change a placed order, and collect what it costs more."""
-    order = world.orders[name]
-    before = world.order(name)["state"]
-    _transition(world, order, "Modifying")
-    world.admin.do(
-        "modifyOrder(input: ModifyOrderInput!)",
-        on="Order",
-        input={"dryRun": False, "orderId": order} | changes,
+def _modify(world: World, name: str, **changes: Any) -> None:
+    """Change a placed order as an admin does: look at the new price, then refund or collect the difference."""
+    order = world.order(name)
+    _transition(world, order["id"], "Modifying")
+    changes |= {"orderId": order["id"]}
+    preview = _send_modification(world, changes | {"dryRun": True})
+    difference = preview["totalWithTax"] - order["totalWithTax"]
+    if difference < 0:
+        payment = next(payment["id"] for payment in order["payments"] if payment["state"] == "Settled")
+        changes["refunds"] = [{"paymentId": payment, "amount": -difference, "reason": "modified"}]
+    _send_modification(world, changes | {"dryRun": False})
+    if difference > 0:
+        _collect_the_difference(world, order["id"])
+    _transition(world, order["id"], order["state"])
+
+
+def _send_modification(world: World, changes: dict[str, Any]) -> dict[str, Any]:
+    modified: dict[str, Any] = world.admin.do(
+        "modifyOrder(input: ModifyOrderInput!)", on="Order", fields="id totalWithTax", input=changes
     )
-    if pay:
-        _collect_the_difference(world, order)
-    _transition(world, order, before)
+    return modified
 
 
 def _collect_the_difference(world: World, order: str) -> None:

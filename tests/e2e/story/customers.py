@@ -155,6 +155,13 @@ def nimal_leaves_the_group(world: World) -> None:
     _regroup(world, "removeCustomersFromGroup", "nimal")
 
 
+def the_group_is_renamed(world: World) -> None:
+    world.admin.do(
+        "updateCustomerGroup(input: UpdateCustomerGroupInput!)",
+        input={"id": world.customers["group"], "name": "Clubs and schools"},
+    )
+
+
 def _regroup(world: World, change: str, *names: str) -> None:
     world.admin.do(
         f"{change}(customerGroupId: ID!, customerIds: [ID!]!)",
@@ -239,6 +246,7 @@ BEFORE_THE_FIRST_ORDER: tuple[Action, ...] = (
     an_admin_makes_a_group_of_wholesalers,
     ruwan_and_kumari_join_the_group,
     nimal_leaves_the_group,
+    the_group_is_renamed,
 )
 
 AFTER_THE_ORDERS: tuple[Action, ...] = (
