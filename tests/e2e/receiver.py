@@ -9,23 +9,26 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from standardwebhooks import Webhook, WebhookVerificationError
 
-SIGNED_HEADERS = ("content-type", "webhook-id", "webhook-timestamp", "webhook-signature")
 HUNG_UP = 0
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request as it came: its headers, its body verbatim, and the answer (0: none, the line was cut)."""
+    """One request as it came: the headers of Standard Webhooks, and the body verbatim."""
 
-    headers: dict[str, str]
+    id: str
+    timestamp: str
+    signature: str
     body: str
     answer: int
+    """The status that was answered; 0: none, the line was cut."""
 
     def as_line(self) -> str:
         return json.dumps(asdict(self), ensure_ascii=False) + "\n"
@@ -54,16 +57,17 @@ class Receiver:
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self._server.server_port}/hooks/vendure"
 
-    def take(self, headers: dict[str, str], body: str) -> int:
+    def take(self, headers: Mapping[str, str], body: str) -> int:
         """Verify and write down a request; return the answer to give."""
         try:
-            self._webhook.verify(body, headers)
+            self._webhook.verify(body, dict(headers))
         except WebhookVerificationError as error:
             self.faults.append(f"{headers.get('webhook-id')}: {error}")
             return 401
+        signed = [headers[f"webhook-{name}"] for name in ("id", "timestamp", "signature")]
         with self._lock:
             answer = _answer(len(self.requests))
-            self.requests.append(Request(headers, body, answer))
+            self.requests.append(Request(*signed, body, answer))
         return answer
 
     def __enter__(self) -> Receiver:
@@ -89,8 +93,7 @@ def _endpoint(receiver: Receiver) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"])).decode()
-            headers = {name: self.headers[name] for name in SIGNED_HEADERS if name in self.headers}
-            answer = receiver.take(headers, body)
+            answer = receiver.take({name.lower(): value for name, value in self.headers.items()}, body)
             if answer == HUNG_UP:
                 self.close_connection = True
             else:
