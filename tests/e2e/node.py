@@ -7,7 +7,6 @@ machine. Nothing here skips: what is missing is an error that says what to do.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 import subprocess
@@ -54,8 +53,8 @@ def install_shop() -> None:
     if not PLUGIN.joinpath("package.json").exists():
         raise RuntimeError(f"The plugin is missing: there is no package.json in {PLUGIN}.")
     if not _is_installed(PLUGIN):
-        _npm("ci", cwd=PLUGIN)
-    _npm("ci", cwd=SHOP)  # builds the plugin, too: npm runs its `prepare`
+        npm("ci", cwd=PLUGIN)
+    npm("ci", cwd=SHOP)  # builds the plugin, too: npm runs its `prepare`
     stamp.write_text(digest)
 
 
@@ -65,13 +64,17 @@ def _is_installed(project: Path) -> bool:
     return installed.exists() and installed.stat().st_mtime >= (project / "package-lock.json").stat().st_mtime
 
 
-def _npm(*arguments: str, cwd: Path) -> None:
-    bin_folder = node().parent
-    environment = os.environ | {"PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"}
+def npm(*arguments: str, cwd: Path) -> None:
+    """Run npm: the wheel's command, which `uv run` puts first in the path, or the machine's.
+
+    Not the `npm` beside the wheel's `node`: a wheel holds no symbolic links, and without its own that one is lost.
+    """
+    command = shutil.which("npm")
+    if command is None:
+        raise RuntimeError("There is no npm here. Run this with `uv run --group e2e …`, which brings one.")
     finished = subprocess.run(
-        [bin_folder / "npm", *arguments],
+        [command, *arguments],
         cwd=cwd,
-        env=environment,
         capture_output=True,
         text=True,
         check=False,

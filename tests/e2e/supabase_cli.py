@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
 
 from sync.migrate import supabase_folder
-from tests.e2e.npm_project import environment, install
+from tests.e2e.npm_project import install
 
 FOLDER = Path(__file__).parent / "supabase-cli"
 
@@ -26,7 +27,7 @@ def supabase(project: Path, dsn: str, *arguments: str) -> str:
     """
     command = [str(install(FOLDER) / ".bin" / "supabase"), *arguments, f"--remote={dsn}", "--yes"]
     # A home of its own: the CLI must not find anyone's login, nor leave one.
-    variables = environment() | {"SUPABASE_HOME": str(project), "DO_NOT_TRACK": "1", "NO_COLOR": "1"}
+    variables = os.environ | {"SUPABASE_HOME": str(project), "DO_NOT_TRACK": "1", "NO_COLOR": "1"}
     done = subprocess.run(
         command, cwd=project, env=variables, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
