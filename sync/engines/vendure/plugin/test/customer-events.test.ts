@@ -122,7 +122,7 @@ describe('A change of a customer arrives:', () => {
 
   test('delete customer (soft)', async () => {
     const id = await newCustomer(shop, shop.shopper());
-    await mirror.converged('customer', id);
+    await mirror.settled();
     await admin.run('mutation ($id: ID!) { deleteCustomer(id: $id) { result } }', { id });
     await eventually(() =>
       expect(mirror.receiver.newest('customer', id)).toMatchObject({ type: 'customer.deleted', data: null }),

@@ -46,8 +46,9 @@ export class MirroredShop {
     await eventually(() => expect(this.held(kind, id)).toEqual(document));
   }
 
-  /** Do something that changes the entity, and see the change arrive. */
+  /** Do something that changes the entity, and see the change arrive; not by an earlier note still on its way. */
   async arrives(kind: Kind, id: string, action: () => Promise<unknown>): Promise<void> {
+    await this.settled();
     await this.converged(kind, id);
     const before = this.held(kind, id);
     await action();

@@ -15,7 +15,7 @@ type Role = 'server' | 'worker';
 type Answer = any;
 
 export class Shop {
-  private readonly processes = new Map<Role, ChildProcess>();
+  private processes: Array<{ role: Role; child: ChildProcess }> = [];
   log = '';
 
   private constructor(
@@ -35,17 +35,15 @@ export class Shop {
     await Promise.all(roles.map((role) => this.launch(role)));
   }
 
+  /** End every process of the role, as a crash would unless told otherwise. */
   async kill(role: Role, signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
-    const process = this.processes.get(role);
-    this.processes.delete(role);
-    if (process && process.exitCode === null) {
-      process.kill(signal);
-      await once(process, 'exit');
-    }
+    const doomed = this.processes.filter((process) => process.role === role);
+    this.processes = this.processes.filter((process) => process.role !== role);
+    await Promise.all(doomed.map(({ child }) => end(child, signal)));
   }
 
   async remove(): Promise<void> {
-    await Promise.all([...this.processes.keys()].map((role) => this.kill(role)));
+    await Promise.all([this.kill('server'), this.kill('worker')]);
     await query(this.server, `drop database "${new URL(this.databaseUrl).pathname.slice(1)}" with (force)`);
   }
 
@@ -72,7 +70,7 @@ export class Shop {
       SHOP_SYNC: JSON.stringify(this.sync),
     };
     const child = spawn(process.execPath, [MAIN, role], { env, stdio: ['ignore', 'pipe', 'pipe'] });
-    this.processes.set(role, child);
+    this.processes.push({ role, child });
     await this.ready(child);
   }
 
@@ -88,6 +86,14 @@ export class Shop {
       child.stderr?.on('data', listen);
       child.once('exit', (code) => reject(new Error(`The shop ended with ${code}:\n${this.log}`)));
     });
+  }
+}
+
+async function end(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
+  if (child.exitCode === null && child.signalCode === null) {
+    const exit = once(child, 'exit');
+    child.kill(signal);
+    await exit;
   }
 }
 
