@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from litestar import Request, post
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
 
 from api.integrations import Integration, Integrations, Unprepared
 from api.problems import MalformedHookError, UnknownIntegrationError, UnpreparedIntegrationError
@@ -29,7 +30,7 @@ def hook_route(integrations: Integrations, intake: Intake, *, max_body_bytes: in
     """Return the route that takes hooks."""
 
     @post("/hooks/{integration:str}", status_code=202, request_max_body_size=max_body_bytes, tags=["hooks"])
-    async def receive_hook(integration: str, request: Request[Any, Any, Any]) -> Receipt:
+    async def receive_hook(integration: FromPath[str], request: Request[Any, Any, Any]) -> Receipt:
         """Store the events of a signed change hook; answer once they are committed."""
         sender = await integrations.find(integration)
         if sender is None:

@@ -13,7 +13,7 @@ from api.cached import Cached
 from sync.database import Database
 from sync.engines.base import Engine
 from sync.engines.registry import ENGINES
-from sync.errors import Retry
+from sync.errors import Reject, Retry
 from sync.settings import SettingsError, load_secrets
 
 log = structlog.get_logger()
@@ -55,6 +55,10 @@ class Integrations:
         except Retry as error:
             log.warning("api.database_away", reason=error.reason, meanwhile="hooks are answered 503")
             return
+        except Reject as error:
+            raise SettingsError(
+                f"The database of DATABASE_URL cannot be used: {error.reason}. Is it migrated? Run `mirror migrate`."
+            ) from None
         faults = sorted({found.fault for found in known.values() if isinstance(found, Unprepared)})
         if faults:
             raise SettingsError("\n".join(faults))

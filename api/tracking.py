@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import msgspec
 from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import Parameter
+from litestar.params import PathParameter, QueryParameter
 
 from api.cached import Cached
 from api.problems import UnknownOrderError
@@ -29,9 +29,9 @@ it took does not show."""
 
 MAX_LENGTH = 200
 
-Code = Annotated[str, Parameter(description="The order's code, as in its confirmation.")]
-Phone = Annotated[str, Parameter(description="A phone number of the order, as one dials it.")]
-Store = Annotated[str | None, Parameter(description="The store's slug; the first store without it.")]
+Code = Annotated[str, PathParameter(description="The order's code, as in its confirmation.")]
+Phone = Annotated[str, QueryParameter(description="A phone number of the order, as one dials it.")]
+Store = Annotated[str | None, QueryParameter(description="The store's slug; the first store without it.")]
 
 
 class Step(msgspec.Struct):
@@ -100,7 +100,7 @@ class Orders:
         """Return the order of this code and phone number; raise Retry if the database is away."""
         regions = await self._regions.get()
         slug = store if store is not None else next(iter(regions), "")
-        digits = phone_digits(phone[:MAX_LENGTH], regions.get(slug, "")) or ""
+        digits = phone_digits(_dialled(phone[:MAX_LENGTH]), regions.get(slug, "")) or ""
         found = await within(PATIENCE_SECONDS, self._track(slug, code, digits))
         return None if found is None else _orders.decode(found)
 
@@ -116,6 +116,11 @@ class Orders:
     async def _read_regions(self) -> dict[str, str]:
         rows = await self._database.rows("list_stores")
         return {row["slug"]: row["phone_region"] for row in rows}
+
+
+def _dialled(phone: str) -> str:
+    """Give back the plus of +94…: in a query string it means a space unless it is escaped, which many forget."""
+    return "+" + phone[1:] if phone.startswith(" ") else phone
 
 
 def _storable(text: str) -> str:

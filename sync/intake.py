@@ -16,15 +16,12 @@ from collections.abc import Sequence
 from uuid import UUID
 
 import msgspec
-import structlog
 
 from sync import inbox
 from sync.database import Database
 from sync.deadline import within
 from sync.engines.base import Event
-from sync.errors import Reject, Retry, SyncError
-
-log = structlog.get_logger()
+from sync.errors import Retry, SyncError
 
 GROUP_EVENTS = 1000
 GROUP_BYTES = 8 * 2**20
@@ -110,20 +107,18 @@ class Intake:
         """Store a group and answer every caller in it; never raises."""
         try:
             stored = await self._store([event for request in group for event in request.events])
-        except Reject as error:
+        except Retry as error:
+            _fail(group, error)
+        except Exception as error:
             if len(group) == 1:
                 _fail(group, error)
             else:
                 await self._commit_singly(group)
-        except Retry as error:
-            _fail(group, error)
-        except Exception as error:
-            log.exception("intake.failed")
-            _fail(group, error)
         else:
             _answer(group, stored)
 
     async def _commit_singly(self, group: list[_Request]) -> None:
+        """Find out which request is at fault: one of them fails, whatever the reason."""
         for request in group:
             await self._commit([request])
 
