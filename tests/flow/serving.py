@@ -1,0 +1,66 @@
+"""The API for tests: the real server on a real socket, in this process or, to be killed, in one of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import msgspec
+
+from api.server import serve
+from sync.settings import load_settings
+from tests.hooks import SECRET, signed
+
+HOOKS = "/hooks/vendure"
+SECRETS_VARIABLE = "VENDURE_HOOK_SECRETS"
+
+
+@asynccontextmanager
+async def serving(dsn: str, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """Run the API in this process; give a client of it."""
+    chosen = msgspec.structs.replace(load_settings(), database_url=dsn, port=0, **settings)
+    stop = asyncio.Event()
+    address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    server = asyncio.create_task(serve(chosen, stop=stop, listening=address.set_result))
+    try:
+        server.add_done_callback(lambda _: address.cancel())
+        async with httpx.AsyncClient(base_url=await address, timeout=30) as client:
+            yield client
+    finally:
+        stop.set()
+        await server
+
+
+@asynccontextmanager
+async def process(dsn: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, httpx.AsyncClient]]:
+    """Run the API in a process of its own; give it, with a client of it."""
+    environment = {**os.environ, "DATABASE_URL": dsn, "MIRROR_PORT": "0", SECRETS_VARIABLE: SECRET}
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "api", env=environment, stdout=asyncio.subprocess.PIPE
+    )
+    assert child.stdout is not None
+    try:
+        address = (await child.stdout.readline()).decode().split()[-1]
+        async with httpx.AsyncClient(base_url=address, timeout=30) as client:
+            yield child, client
+    finally:
+        if child.returncode is None:
+            child.kill()
+        await child.communicate()
+
+
+async def post(client: httpx.AsyncClient, body: bytes, **how: Any) -> httpx.Response:
+    """Send a signed hook."""
+    return await client.post(HOOKS, content=body, headers=signed(body, **how))
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until something is so."""
+    async with asyncio.timeout(20):
+        while not await condition():  # noqa: ASYNC110 - it happens in another process
+            await asyncio.sleep(0.05)

@@ -1,0 +1,85 @@
+"""A hook that was answered is in the inbox, and one that was not can be sent again: whoever dies, and when."""
+
+from __future__ import annotations
+
+import asyncio
+
+import asyncpg
+import httpx
+import pytest
+
+from tests.flow.proxy import Proxy
+from tests.flow.serving import post, process, until
+from tests.hooks import body_of, change
+
+FIRST = body_of(change("1"))
+HOOK = body_of(change("2"), change("3"))
+
+
+async def count(connection: asyncpg.Connection) -> int:
+    return int(await connection.fetchval("select count(*) from mirror.webhook_events"))
+
+
+async def test_killed_between_commit_and_answer(database: str, network: Proxy, connection: asyncpg.Connection) -> None:
+    async def is_committed() -> bool:
+        return await count(connection) == 3
+
+    async with process(network.dsn) as (api, client):
+        await post(client, FIRST)
+        network.swallow_answers()
+        sending = asyncio.create_task(post(client, HOOK))
+        await until(is_committed)
+        assert not sending.done()
+        api.kill()
+        with pytest.raises(httpx.TransportError):
+            await sending
+    async with process(database) as (_, client):
+        assert (await post(client, HOOK)).json() == {"accepted": 0, "duplicates": 2}
+    assert await is_committed()
+
+
+async def test_killed_before_the_commit(database: str, connection: asyncpg.Connection) -> None:
+    async def waits_for_lock() -> bool:
+        query = (
+            "select exists (select from pg_stat_activity where wait_event_type = 'Lock' and pid <> pg_backend_pid())"
+        )
+        return bool(await connection.fetchval(query))
+
+    async with process(database) as (api, client):
+        await post(client, FIRST)
+        async with connection.transaction():
+            await connection.execute("lock table mirror.webhook_events in exclusive mode")
+            sending = asyncio.create_task(post(client, HOOK))
+            await until(waits_for_lock)
+            assert not sending.done()
+            api.kill()
+            with pytest.raises(httpx.TransportError):
+                await sending
+    async with process(database) as (_, client):
+        answer = (await post(client, HOOK)).json()
+    assert answer["accepted"] + answer["duplicates"] == 2
+    assert await count(connection) == 3
+
+
+async def test_told_to_stop_it_answers_what_it_has_in_hand(database: str, connection: asyncpg.Connection) -> None:
+    async with process(database) as (api, client):
+        await post(client, FIRST)
+        async with connection.transaction():
+            await connection.execute("lock table mirror.webhook_events in exclusive mode")
+            sending = asyncio.create_task(post(client, HOOK))
+            await asyncio.sleep(0.2)
+            api.terminate()
+            await asyncio.sleep(0.3)
+            assert not sending.done()
+        assert (await sending).json() == {"accepted": 2, "duplicates": 0}
+        assert await api.wait() == 0
+
+
+async def test_two_processes_share_the_work(database: str, connection: asyncpg.Connection) -> None:
+    hooks = [body_of(*(change(f"{n}-{m}") for m in range(5))) for n in range(60)]
+    async with process(database) as (_, first), process(database) as (_, second):
+        answers = await asyncio.gather(*(post(client, hook) for hook in hooks for client in (first, second)))
+    assert {answer.status_code for answer in answers} == {202}
+    assert sum(answer.json()["accepted"] for answer in answers) == 300
+    assert sum(answer.json()["duplicates"] for answer in answers) == 300
+    assert await count(connection) == 300
