@@ -97,11 +97,15 @@ class Database:
     async def _fetch_once(self, query: str, arguments: dict[str, Any]) -> list[asyncpg.Record]:
         pool = await self._opened()
         async with pool.acquire() as connection:
-            if not self._is_pooled:
-                return await connection.fetch(query, *arguments.values())
-            # Parse and execute reach the same server only within a transaction.
-            async with connection.transaction():
-                return await connection.fetch(query, *arguments.values())
+            try:
+                if not self._is_pooled:
+                    return await connection.fetch(query, *arguments.values())
+                # Parse and execute reach the same server only within a transaction.
+                async with connection.transaction():
+                    return await connection.fetch(query, *arguments.values())
+            except (asyncio.CancelledError, TimeoutError):
+                connection.terminate()  # it may never answer, and to be cleaned up for the next call it would have to
+                raise
 
     async def _opened(self) -> "asyncpg.Pool[asyncpg.Record]":
         async with self._opening:
