@@ -3,7 +3,9 @@
  *
  * All processes note; one kind of process, the worker unless told otherwise, sends.
  */
+
 import { Inject, OnApplicationBootstrap, OnApplicationShutdown } from '@nestjs/common';
+import { APP_INTERCEPTOR } from '@nestjs/core';
 import {
   CustomFieldConfig,
   LanguageCode,
@@ -13,6 +15,7 @@ import {
   Type,
   VendurePlugin,
 } from '@vendure/core';
+import { PrivateFieldsInterceptor } from './api/private-fields.interceptor';
 import { DocumentReader } from './documents/document-reader';
 import { ChangeNote } from './notes/change-note.entity';
 import { EventWatch } from './notes/event-watch';
@@ -57,6 +60,7 @@ const ORDER_LINE_FIELDS = [
     Endpoint,
     Sender,
     SendLoop,
+    { provide: APP_INTERCEPTOR, useClass: PrivateFieldsInterceptor },
   ],
   compatibility: '^3.0.0',
   configuration: (config) => {

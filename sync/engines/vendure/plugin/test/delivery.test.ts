@@ -3,6 +3,7 @@
  */
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { MirroredShop } from './support/mirrored-shop';
+import { freePort } from './support/postgres';
 import { eventually, type HookEvent, type Reply, SECRET } from './support/receiver';
 import { adminDoes, customerId, newEmail, placeOrder } from './support/story';
 
@@ -194,7 +195,7 @@ describe('Delivery', () => {
     await open('server', 'worker');
     const { endpoint } = mirror.shop.sync;
     await mirror.shop.kill('worker');
-    mirror.shop.sync = { ...mirror.shop.sync, endpoint: 'http://127.0.0.1:9/hooks/shop' };
+    mirror.shop.sync = { ...mirror.shop.sync, endpoint: `http://127.0.0.1:${await freePort()}/hooks/shop` };
     await mirror.shop.start('worker');
     const [id = ''] = await newCustomers(1);
     await eventually(() => expect(mirror.shop.log).toMatch(/Changes do not reach .*ECONNREFUSED/));

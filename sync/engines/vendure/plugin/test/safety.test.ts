@@ -7,6 +7,10 @@ import { eventually } from './support/receiver';
 import type { Client, Shop } from './support/shop';
 import { addToCart, adminDoes, newCustomer, placeOrder } from './support/story';
 
+const PRIVATE_FIELDS = `query ($id: ID!, $orderId: ID!) {
+  customer(id: $id) { customFields { phoneVerified marketingConsent } }
+  order(id: $orderId) { customFields { deliveryStage trackingNumber } } }`;
+
 describe('The plugins', () => {
   let mirror: MirroredShop;
   let shop: Shop;
@@ -59,27 +63,60 @@ describe('The plugins', () => {
   });
 
   test.each([
-    ['setOrderCustomFields(input: { customFields: { deliveryStage: "DELIVERED" } })'],
-    ['setOrderCustomFields(input: { customFields: { trackingNumber: "X" } })'],
-    ['updateCustomer(input: { customFields: { phoneVerified: true } })'],
-    ['updateCustomer(input: { customFields: { marketingConsent: true } })'],
-    ['addItemToOrder(productVariantId: "1", quantity: 1, customFields: { printName: "MESSI" })'],
-    ['addItemToOrder(productVariantId: "1", quantity: 1, customFields: { preOrder: true })'],
-  ])('do not let a shopper set %s', async (mutation) => {
+    ['setOrderCustomFields', '{ customFields: { deliveryStage: "DELIVERED" } }'],
+    ['setOrderCustomFields', '{ customFields: { trackingNumber: "X" } }'],
+    ['updateCustomer', '{ customFields: { phoneVerified: true } }'],
+    ['updateCustomer', '{ customFields: { marketingConsent: true } }'],
+    ['registerCustomerAccount', '{ emailAddress: "a@b.lk", customFields: { phoneVerified: true } }'],
+    [
+      'setCustomerForOrder',
+      '{ emailAddress: "a@b.lk", firstName: "A", lastName: "B", customFields: { phoneVerified: true } }',
+    ],
+  ])('do not let a shopper set custom fields: %s(%s)', async (mutation, input) => {
     const shopper = shop.shopper();
-    await newCustomer(shop, shopper);
-    await addToCart(shopper);
-    await expect(shopper.run(`mutation { ${mutation} { __typename } }`)).rejects.toThrow(
-      /not defined|Unknown argument/,
-    );
+    const id = await newCustomer(shop, shopper);
+    const orderId = await addToCart(shopper);
+    const before = await admin.run(PRIVATE_FIELDS, { id, orderId });
+    const attempt = shopper.run(`mutation { ${mutation}(input: ${input}) { __typename } }`);
+    await expect(attempt).rejects.toThrow(/not currently authorized|not defined|Unknown argument/);
+    expect(await admin.run(PRIVATE_FIELDS, { id, orderId })).toEqual(before);
   });
 
   test.each([
-    ['activeOrder { customFields { deliveryStage } }', /deliveryStage/],
-    ['activeOrder { deliveryStageChanges { stage } }', /deliveryStageChanges/],
-    ['activeCustomer { customFields { phoneVerified } }', /phoneVerified|subfields/],
-  ])('do not show a shopper %s', async (query, complaint) => {
-    await expect(shop.shopper().run(`{ ${query} }`)).rejects.toThrow(complaint);
+    'printName: "MESSI"',
+    'printNumber: "10"',
+    'patchEnabled: true',
+    'patchType: "x"',
+    'preOrder: true',
+  ])('do not let a shopper set %s of a line', async (field) => {
+    const add = `addItemToOrder(productVariantId: "1", quantity: 1, customFields: { ${field} })`;
+    await expect(shop.shopper().run(`mutation { ${add} { __typename } }`)).rejects.toThrow(
+      /Unknown argument/,
+    );
+  });
+
+  test('let a shopper change what is theirs', async () => {
+    const shopper = shop.shopper();
+    const id = await newCustomer(shop, shopper);
+    await mirror.arrives('customer', id, () =>
+      shopper.run('mutation { updateCustomer(input: { lastName: "New", customFields: {} }) { id } }'),
+    );
+  });
+
+  test('do not show a shopper custom fields that are not public', async () => {
+    const shopper = shop.shopper();
+    await newCustomer(shop, shopper);
+    await addToCart(shopper);
+    const shown = await shopper.run(
+      '{ activeCustomer { customFields } activeOrder { customFields lines { id } } }',
+    );
+    expect([shown.activeCustomer.customFields, shown.activeOrder.customFields]).toEqual([null, null]);
+    await expect(shopper.run('{ activeOrder { deliveryStageChanges { stage } } }')).rejects.toThrow(
+      /Cannot query/,
+    );
+    await expect(shopper.run('{ activeOrder { lines { customFields { printName } } } }')).rejects.toThrow(
+      /subfields/,
+    );
   });
 
   test('keep what the gateway said of a payment in the shop', async () => {

@@ -3,7 +3,9 @@
  *
  * Works without CustomerSyncPlugin; together, both fields and the history are part of what is sent.
  */
+
 import { OnApplicationBootstrap } from '@nestjs/common';
+import { APP_INTERCEPTOR } from '@nestjs/core';
 import {
   CustomFieldConfig,
   LanguageCode,
@@ -11,6 +13,7 @@ import {
   TransactionalConnection,
   VendurePlugin,
 } from '@vendure/core';
+import { PrivateFieldsInterceptor } from '../api/private-fields.interceptor';
 import { DeliveryStageChange } from './delivery-stage-change.entity';
 import { adminApiSchema, StageResolver } from './stage.resolver';
 import { StageWatch } from './stage-watch';
@@ -42,6 +45,7 @@ const ORDER_FIELDS: CustomFieldConfig[] = [
 @VendurePlugin({
   imports: [PluginCommonModule],
   entities: [DeliveryStageChange],
+  providers: [{ provide: APP_INTERCEPTOR, useClass: PrivateFieldsInterceptor }],
   adminApiExtensions: { schema: adminApiSchema, resolvers: [StageResolver] },
   compatibility: '^3.0.0',
   configuration: (config) => {

@@ -1,10 +1,10 @@
 /**
- * Notes the changes that Vendure makes by update and delete statements, where no row can be seen: each of them
- * publishes an event. The handlers are blocking, so that they run inside the transaction.
+ * Notes the changes that Vendure makes by statements in which no row can be seen. Each publishes an event: an
+ * order is deleted, a line cancelled, a customer deleted, a customer joins or leaves a group. The handlers are
+ * blocking, so that they run inside the transaction.
  */
 import { Injectable } from '@nestjs/common';
 import {
-  CustomerAddressEvent,
   CustomerEvent,
   CustomerGroupChangeEvent,
   EventBus,
@@ -25,9 +25,8 @@ type Handler = [event: Type<VendureEvent>, touches: (event: never) => Touch[]];
 const HANDLERS: Handler[] = [
   [OrderEvent, ({ entity, type }: OrderEvent) => orderTouches(entity, type === 'deleted')],
   [OrderLineEvent, ({ order }: OrderLineEvent) => [{ part: ORDER, id: order.id }]],
-  [CustomerEvent, ({ entity }: CustomerEvent) => [{ part: CUSTOMER, id: entity.id }]],
-  [CustomerAddressEvent, ({ entity: { customer } }: CustomerAddressEvent) => customerTouches(customer)],
-  [CustomerGroupChangeEvent, ({ customers }: CustomerGroupChangeEvent) => customers.flatMap(customerTouches)],
+  [CustomerEvent, ({ entity }: CustomerEvent) => [customerTouch(entity)]],
+  [CustomerGroupChangeEvent, ({ customers }: CustomerGroupChangeEvent) => customers.map(customerTouch)],
 ];
 
 /** A deleted cart never reached the mirror, so nothing is to be taken back. */
@@ -35,8 +34,8 @@ function orderTouches(order: OrderEvent['entity'], deleted: boolean): Touch[] {
   return deleted && !order.orderPlacedAt ? [] : [{ part: ORDER, id: order.id, deleted }];
 }
 
-function customerTouches(customer: CustomerEvent['entity'] | undefined): Touch[] {
-  return customer ? [{ part: CUSTOMER, id: customer.id }] : [];
+function customerTouch({ id }: CustomerEvent['entity']): Touch {
+  return { part: CUSTOMER, id };
 }
 
 @Injectable()

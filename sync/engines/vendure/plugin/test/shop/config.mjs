@@ -65,7 +65,8 @@ export const config = {
     logging: false,
   },
   logger: SHOP_SYNC ? new DefaultLogger({ level: LogLevel.Info, timestamp: false }) : new NoopLogger(),
-  customFields: { Order: [{ name: 'giftNote', type: 'string' }] },
+  // None is public: then Vendure's Shop API takes any custom field, as free JSON.
+  customFields: { Order: [{ name: 'giftNote', type: 'string', public: false }] },
   orderOptions: { orderSellerStrategy: marketplace },
   paymentOptions: { paymentMethodHandlers: [gateway, dummyPaymentHandler] },
   promotionOptions: {},

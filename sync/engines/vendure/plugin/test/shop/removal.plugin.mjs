@@ -26,6 +26,12 @@ class RemovalResolver {
   async removeOrderForGood(ctx, id) {
     const order = await this.connection.getEntityOrThrow(ctx, Order, id, { relations: ['payments'] });
     await this.connection.getRepository(ctx, Payment).remove(order.payments);
+    await this.connection
+      .getRepository(ctx, Order)
+      .query(
+        'delete from stock_movement using order_line l where l.id = "orderLineId" and l."orderId" = $1',
+        [id],
+      );
     await this.orders.deleteOrder(ctx, id);
     return true;
   }
