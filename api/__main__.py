@@ -7,10 +7,11 @@ import asyncio
 import signal
 import sys
 
-import structlog
 import uvloop
 
 from api.server import serve
+from sync.logs import configure_logs
+from sync.processes import stop_with_parent
 from sync.settings import SettingsError, load_settings
 
 
@@ -27,7 +28,8 @@ def _announce(address: str) -> None:
 
 
 if __name__ == "__main__":
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    configure_logs()
+    stop_with_parent()
     try:
         uvloop.run(_main())
     except SettingsError as error:

@@ -1,7 +1,8 @@
 """Does the mirror equal the engine? Compares the tables with documents that the engine gave, field by field.
 
-The documents go through the same mapping as hooks; what the tables hold is read back and compared with the outcome, whole
-entities at a time. So it also finds what should not be there: a line too many, a customer that the engine deleted.
+The documents go through the same mapping as hooks; what the tables hold is read back and compared with the
+outcome, whole entities at a time. So it also finds what should not be there: a line too many, a customer that
+the engine deleted.
 """
 
 from collections.abc import Sequence
@@ -20,6 +21,10 @@ from sync.records import Customer, Order
 
 UNREAD = datetime.fromtimestamp(0, UTC)
 """Version of a document whose moment of reading is unknown; versions are not compared."""
+
+
+DERIVED = {"source_version", "contact_email"}
+"""Fields that do not stem from the document alone: contact_email may be the customer's."""
 
 
 class Documents(msgspec.Struct, frozen=True, rename="camel"):
@@ -110,7 +115,7 @@ def _undeleted(expected: list[str], rows: Sequence[_Tombstone]) -> list[Differen
 def _differing_fields(record: Customer | Order, row: _CustomerRow | _OrderRow | None) -> list[str]:
     if row is None:
         return ["missing"]
-    names = (name for name in record.__struct_fields__ if name != "source_version")
+    names = (name for name in record.__struct_fields__ if name not in DERIVED)
     return [name for name in names if _sorted(getattr(record, name)) != _sorted(getattr(row, name))]
 
 

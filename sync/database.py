@@ -28,6 +28,9 @@ TRANSIENT_CLASSES = ("08", "25", "40", "53", "55", "57", "58", "XX")
 """Classes of SQLSTATE that say nothing about the arguments: connection, transaction state, rollback,
 resources, not in a state for it, operator intervention, system error, internal error (Postgres, appendix A)."""
 
+CALL_SECONDS = 60
+"""A call that takes longer is given up, and may be tried again."""
+
 POOLER_ERRORS = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
 
 
@@ -118,6 +121,7 @@ class Database:
                     statement_cache_size=0 if self._is_pooled else 100,
                     server_settings={"application_name": "commerce-mirror"},
                     timeout=10,
+                    command_timeout=CALL_SECONDS,
                 )
             return self._pool
 

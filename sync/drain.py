@@ -1,9 +1,10 @@
 """Inbox → tables. Drains what is there and returns counts; it does not wait for more.
 
-A slice of events is claimed, mapped to records (pure), and applied together with its settling by one call, which is one
-transaction. Of several states of one entity in a slice only the newest is sent. An event that cannot be mapped is
-settled with its reason; one that the database refuses is found by halving the slice, so that it holds up nothing else.
-If we die anywhere, the lease lapses and the slice is applied again, which changes nothing.
+A slice of events is claimed, mapped to records (pure), and applied together with its settling by one call,
+which is one transaction. Of several states of one entity in a slice only the newest is sent. An event that
+cannot be mapped is settled with its reason; one that the database refuses is found by halving the slice, so
+that it holds up nothing else. If we die anywhere, the lease lapses and the slice is applied again, which
+changes nothing.
 """
 
 import asyncio

@@ -66,8 +66,5 @@ async def settle(database: Database, token: UUID, settlements: Sequence[Settleme
 
 def settlement_columns(settlements: Sequence[Settlement]) -> str:
     """Return the JSON that `settle_events` and `apply_events` take."""
-    columns = {
-        name: [getattr(settlement, name) for settlement in settlements]
-        for name in Settlement.__struct_fields__
-    }
+    columns = {name: [getattr(settlement, name) for settlement in settlements] for name in Settlement.__struct_fields__}
     return msgspec.json.encode(columns).decode()

@@ -7,11 +7,14 @@ records of one entity the later one counts. Amounts are exact, in major units. P
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
 DeliveryStage = Literal["ORDER_CONFIRMED", "SOURCING", "ARRIVED", "DISPATCHED", "DELIVERED"]
+DELIVERY_STAGES: tuple[DeliveryStage, ...] = get_args(DeliveryStage)
+"""In the order in which they happen."""
+
 AddressType = Literal["shipping", "billing", "both"]
 Json = dict[str, Any]
 

@@ -59,6 +59,8 @@ comment on column public.customer_orders_summary.total_paid is 'Payments that ar
 comment on column public.customer_orders_summary.total_refunded is 'Refunds that are settled.';
 comment on column public.customer_orders_summary.contact_phone is
 'The phone of the delivery (or billing) address: with it the customer may follow the order.';
+comment on column public.customer_orders_summary.contact_email is
+'The order''s own, or else the customer''s present one.';
 comment on column public.customer_orders_summary.cancelled_at is
 'Set while the engine calls the order cancelled: the engine''s last change of it.';
 comment on column public.customer_orders_summary.deleted_at is

@@ -25,7 +25,7 @@ create table public.customer_order_items (
 comment on table public.customer_order_items is
 'The lines of each order. A line that is gone from the order is gone from here; a cancelled line has quantity 0.';
 comment on column public.customer_order_items.source_id is 'The engine''s id of the order line.';
-comment on column public.customer_order_items.line_total_with_tax is 'After the line''s own discounts.';
+comment on column public.customer_order_items.line_total_with_tax is 'After all discounts, those of the whole order shared out.';
 
 create index customer_order_items_store_id on public.customer_order_items (store_id, sku);
 

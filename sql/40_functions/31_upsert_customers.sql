@@ -42,7 +42,7 @@ begin
         from public.customers as c
         where c.store_id = v_store_id and c.source = v_source and c.source_id = any(v_customers.source_id)
         order by c.source_id
-        for update
+        for no key update
     ) as known;
 
     with written as (
@@ -109,6 +109,16 @@ begin
         perform mirror.activate_customers(v_store_id, v_emails);
     end if;
     perform mirror.replace_addresses(v_store_id, v_source, v_written, v_addresses);
+    -- An order that was placed under the customer's address is reached under the new one.
+    if v_emails is not null then
+        update public.customer_orders_summary as o
+        set contact_email = c.email
+        from public.customers as c
+        where
+            c.id = any(v_written) and o.customer_id = c.id
+            and o.contact_email is not distinct from (v_known ->> c.source_id)
+            and o.contact_email is distinct from c.email;
+    end if;
     return cardinality(v_written);
 end
 $$;

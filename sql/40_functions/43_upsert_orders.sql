@@ -58,6 +58,9 @@ begin
     order by missing.source_id
     on conflict (store_id, source, source_id) do nothing;
 
+    -- What an order takes from its customer must not change before the order is there to be changed with it.
+    perform mirror.lock_customers(v_store_id, v_source, v_orders.customer_source_id);
+
     with written as (
         insert into public.customer_orders_summary as o (
             store_id, source, source_id, source_version, customer_id, order_code, order_state, order_date,
@@ -70,7 +73,8 @@ begin
             coalesce(r.delivery_stage, 'ORDER_CONFIRMED'), r.tracking_number, r.payment_method, r.currency,
             r.sub_total, r.shipping, r.tax, r.discount, r.total, r.total_with_tax, r.total_paid,
             r.total_refunded, mirror.text_array(r.coupon_codes), r.shipping_method, r.shipping_address,
-            r.billing_address, r.contact_name, r.contact_phone, lower(r.contact_email),
+            r.billing_address, r.contact_name, r.contact_phone,
+            coalesce(lower(r.contact_email), c.email),
             coalesce(r.custom_fields, '{}'), r.cancelled_at
         from unnest(
             v_orders.source_id, v_orders.source_version, v_orders.customer_source_id, v_orders.order_code,

@@ -10,6 +10,15 @@ declare
 begin
     for v_records in select value from json_array_elements(p_records) loop
         v_integration_id := v_records ->> 'integration_id';
+        perform mirror.lock_customers(i.store_id, i.engine, array(
+            select json_array_elements_text(v_records #> '{customers,source_id}')
+            union
+            select json_array_elements_text(v_records #> '{deleted_customers,source_id}')
+            union
+            select json_array_elements_text(v_records #> '{orders,customer_source_id}')
+        ))
+        from mirror.integrations as i
+        where i.id = v_integration_id;
         v_customers := v_customers
             + mirror.upsert_customers(v_integration_id, v_records)
             + mirror.delete_customers(v_integration_id, v_records -> 'deleted_customers');

@@ -267,6 +267,8 @@ comment on column public.customer_orders_summary.total_paid is 'Payments that ar
 comment on column public.customer_orders_summary.total_refunded is 'Refunds that are settled.';
 comment on column public.customer_orders_summary.contact_phone is
 'The phone of the delivery (or billing) address: with it the customer may follow the order.';
+comment on column public.customer_orders_summary.contact_email is
+'The order''s own, or else the customer''s present one.';
 comment on column public.customer_orders_summary.cancelled_at is
 'Set while the engine calls the order cancelled: the engine''s last change of it.';
 comment on column public.customer_orders_summary.deleted_at is
@@ -305,7 +307,7 @@ create table public.customer_order_items (
 comment on table public.customer_order_items is
 'The lines of each order. A line that is gone from the order is gone from here; a cancelled line has quantity 0.';
 comment on column public.customer_order_items.source_id is 'The engine''s id of the order line.';
-comment on column public.customer_order_items.line_total_with_tax is 'After the line''s own discounts.';
+comment on column public.customer_order_items.line_total_with_tax is 'After all discounts, those of the whole order shared out.';
 
 create index customer_order_items_store_id on public.customer_order_items (store_id, sku);
 
@@ -659,6 +661,28 @@ revoke execute on function mirror.replace_addresses(uuid, public.commerce_engine
 from public;
 grant execute on function mirror.replace_addresses(uuid, public.commerce_engine, uuid[], mirror.address_columns)
 to service_role;
+create function mirror.lock_customers(
+    p_store_id uuid,
+    p_source public.commerce_engine,
+    p_source_ids text []
+) returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+    perform
+    from public.customers as c
+    where c.store_id = p_store_id and c.source = p_source and c.source_id = any(p_source_ids)
+    order by c.source_id
+    for no key update;
+end
+$$;
+
+comment on function mirror.lock_customers(uuid, public.commerce_engine, text []) is
+'Locks these customers in the order of their ids, until the transaction ends: whoever writes customers or their orders does so '
+'first, and so nobody waits for each other in a circle.';
+revoke execute on function mirror.lock_customers(uuid, public.commerce_engine, text []) from public;
+grant execute on function mirror.lock_customers(uuid, public.commerce_engine, text []) to service_role;
 create function mirror.activate_customers(p_store_id uuid, p_emails text[]) returns void
 language plpgsql
 set search_path = ''
@@ -750,7 +774,7 @@ begin
         from public.customers as c
         where c.store_id = v_store_id and c.source = v_source and c.source_id = any(v_customers.source_id)
         order by c.source_id
-        for update
+        for no key update
     ) as known;
 
     with written as (
@@ -817,6 +841,16 @@ begin
         perform mirror.activate_customers(v_store_id, v_emails);
     end if;
     perform mirror.replace_addresses(v_store_id, v_source, v_written, v_addresses);
+    -- An order that was placed under the customer's address is reached under the new one.
+    if v_emails is not null then
+        update public.customer_orders_summary as o
+        set contact_email = c.email
+        from public.customers as c
+        where
+            c.id = any(v_written) and o.customer_id = c.id
+            and o.contact_email is not distinct from (v_known ->> c.source_id)
+            and o.contact_email is distinct from c.email;
+    end if;
     return cardinality(v_written);
 end
 $$;
@@ -1098,6 +1132,9 @@ begin
     order by missing.source_id
     on conflict (store_id, source, source_id) do nothing;
 
+    -- What an order takes from its customer must not change before the order is there to be changed with it.
+    perform mirror.lock_customers(v_store_id, v_source, v_orders.customer_source_id);
+
     with written as (
         insert into public.customer_orders_summary as o (
             store_id, source, source_id, source_version, customer_id, order_code, order_state, order_date,
@@ -1110,7 +1147,8 @@ begin
             coalesce(r.delivery_stage, 'ORDER_CONFIRMED'), r.tracking_number, r.payment_method, r.currency,
             r.sub_total, r.shipping, r.tax, r.discount, r.total, r.total_with_tax, r.total_paid,
             r.total_refunded, mirror.text_array(r.coupon_codes), r.shipping_method, r.shipping_address,
-            r.billing_address, r.contact_name, r.contact_phone, lower(r.contact_email),
+            r.billing_address, r.contact_name, r.contact_phone,
+            coalesce(lower(r.contact_email), c.email),
             coalesce(r.custom_fields, '{}'), r.cancelled_at
         from unnest(
             v_orders.source_id, v_orders.source_version, v_orders.customer_source_id, v_orders.order_code,
@@ -1223,6 +1261,15 @@ declare
 begin
     for v_records in select value from json_array_elements(p_records) loop
         v_integration_id := v_records ->> 'integration_id';
+        perform mirror.lock_customers(i.store_id, i.engine, array(
+            select json_array_elements_text(v_records #> '{customers,source_id}')
+            union
+            select json_array_elements_text(v_records #> '{deleted_customers,source_id}')
+            union
+            select json_array_elements_text(v_records #> '{orders,customer_source_id}')
+        ))
+        from mirror.integrations as i
+        where i.id = v_integration_id;
         v_customers := v_customers
             + mirror.upsert_customers(v_integration_id, v_records)
             + mirror.delete_customers(v_integration_id, v_records -> 'deleted_customers');

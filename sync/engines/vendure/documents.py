@@ -15,8 +15,12 @@ Timestamp = Annotated[datetime, Meta(tz=True)]
 CustomFields = dict[str, Any]
 
 
-class _Document(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+class _Document(msgspec.Struct, rename="camel", kw_only=True):
     """Names are camelCase over there."""
+
+
+class Reference(_Document):
+    id: str
 
 
 class Country(_Document):
@@ -60,14 +64,6 @@ class CustomerDocument(_Document):
     addresses: list[AddressBookEntry] | None = None
     groups: list[Group] | None = None
     custom_fields: CustomFields | None = None
-
-
-class OrderCustomer(_Document):
-    id: str
-    first_name: str | None = None
-    last_name: str | None = None
-    email_address: str | None = None
-    phone_number: str | None = None
 
 
 class OrderAddress(_Document):
@@ -132,10 +128,6 @@ class Fulfillment(_Document):
     tracking_code: str | None = None
 
 
-class Reference(_Document):
-    id: str
-
-
 class DeliveryStageChange(_Document):
     id: str
     changed_at: Timestamp
@@ -157,7 +149,7 @@ class OrderDocument(_Document):
     order_placed_at: Timestamp | None = None
     coupon_codes: list[str] | None = None
     discounts: list[Discount] | None = None
-    customer: OrderCustomer | None = None
+    customer: Reference | None = None
     shipping_address: OrderAddress | None = None
     billing_address: OrderAddress | None = None
     shipping_lines: list[ShippingLine] | None = None

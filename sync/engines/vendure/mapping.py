@@ -4,10 +4,9 @@ Pure: the same document gives the same record. Carts and drafts are not for us, 
 order, whose lines stand in the aggregate order already (seen in Vendure 3.7: both copies have all totals).
 """
 
-import re
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 import msgspec
 
@@ -18,7 +17,6 @@ from sync.engines.vendure.documents import (
     DeliveryStageChange,
     Fulfillment,
     OrderAddress,
-    OrderCustomer,
     OrderDocument,
     OrderLine,
     Payment,
@@ -28,6 +26,7 @@ from sync.engines.vendure.values import decimals, money, text
 from sync.errors import Reject, Skip
 from sync.phones import phone_digits
 from sync.records import (
+    DELIVERY_STAGES,
     Address,
     AddressType,
     Customer,
@@ -45,7 +44,6 @@ ORDER_FIELDS = {"deliveryStage", "trackingNumber"}
 LINE_FIELDS = {"patchEnabled", "patchType", "printName", "printNumber", "preOrder"}
 """Custom fields that have a column of their own; all others go into custom_fields."""
 
-STAGES = get_args(DeliveryStage)
 ADDRESS_NAMES = {
     "full_name": "full_name",
     "company": "company",
@@ -61,8 +59,6 @@ ADDRESS_NAMES = {
 """Fields of an order's address → our names for them."""
 
 UNUSED_PAYMENT_STATES = {"Declined", "Cancelled", "Error"}
-NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
-"""The escape of the one character that Postgres cannot store."""
 
 
 class _Event(msgspec.Struct, frozen=True, rename="camel"):
@@ -83,8 +79,6 @@ def map_event(event_type: str, payload: bytes, context: Context) -> list[Record]
     reader = READERS.get(event_type)
     if reader is None:
         raise Skip(f"events of the type {event_type!r} are not mirrored")
-    if b"\\u0000" in payload:
-        payload = NUL.sub(rb"\1\\ufffd", payload)
     try:
         return [reader(payload, context)]
     except msgspec.DecodeError as error:
@@ -122,19 +116,18 @@ def map_order(document: OrderDocument, read_at: datetime, context: Context) -> O
     fields = document.custom_fields or {}
     shipment = _shipment(document.fulfillments or [])
     payments = document.payments or []
-    customer, to, bill_to = document.customer, document.shipping_address, document.billing_address
-    people = [person for person in (to, bill_to, customer) if person is not None]
-    phones = (phone_digits(person.phone_number, context.phone_region) for person in people)
+    to, bill_to = document.shipping_address, document.billing_address
+    addresses = [address for address in (to, bill_to) if address is not None]
+    phones = (phone_digits(address.phone_number, context.phone_region) for address in addresses)
     return Order(
         source_id=document.id,
         source_version=read_at,
-        customer_source_id=customer.id if customer else None,
+        customer_source_id=document.customer.id if document.customer else None,
         order_code=document.code,
         order_state=document.state,
         order_date=placed_at,
         delivery_stage=_stage(fields.get("deliveryStage"), "customFields.deliveryStage"),
-        tracking_number=text(fields.get("trackingNumber"))
-        or (text(shipment.tracking_code) if shipment else None),
+        tracking_number=text(fields.get("trackingNumber")) or (text(shipment.tracking_code) if shipment else None),
         carrier=text(shipment.method) if shipment else None,
         payment_method=_payment_method(payments),
         currency=document.currency_code,
@@ -150,9 +143,9 @@ def map_order(document: OrderDocument, read_at: datetime, context: Context) -> O
         shipping_method=_shipping_method(document),
         shipping_address=_snapshot(to),
         billing_address=_snapshot(bill_to),
-        contact_name=next(filter(None, map(_full_name, people)), None),
+        contact_name=next(filter(None, (text(address.full_name) for address in addresses)), None),
         contact_phone=next(filter(None, phones), None),
-        contact_email=_email(customer.email_address) if customer else None,
+        contact_email=None,  # Vendure's order has none of its own: it is the customer's, now
         custom_fields=_others(fields, ORDER_FIELDS),
         cancelled_at=document.updated_at if document.state == "Cancelled" else None,
         items=[_item(line, exponent) for line in document.lines or ()],
@@ -268,8 +261,8 @@ def _history(changes: list[DeliveryStageChange], placed_at: datetime) -> list[St
 def _stage(value: Any, where: str) -> DeliveryStage:
     if text(value) is None:
         return "ORDER_CONFIRMED"
-    if value not in STAGES:
-        raise Reject(f"{where}: must be one of {', '.join(STAGES)}")
+    if value not in DELIVERY_STAGES:
+        raise Reject(f"{where}: must be one of {', '.join(DELIVERY_STAGES)}")
     return cast(DeliveryStage, value)
 
 
@@ -283,9 +276,7 @@ def _paid(payments: list[Payment]) -> int:
 
 
 def _refunded(payments: list[Payment]) -> int:
-    return sum(
-        refund.total for payment in payments for refund in payment.refunds or () if refund.state == "Settled"
-    )
+    return sum(refund.total for payment in payments for refund in payment.refunds or () if refund.state == "Settled")
 
 
 def _shipment(fulfillments: list[Fulfillment]) -> Fulfillment | None:
@@ -294,9 +285,7 @@ def _shipment(fulfillments: list[Fulfillment]) -> Fulfillment | None:
 
 
 def _shipping_method(document: OrderDocument) -> str | None:
-    names = (
-        text(line.shipping_method.name) for line in document.shipping_lines or () if line.shipping_method
-    )
+    names = (text(line.shipping_method.name) for line in document.shipping_lines or () if line.shipping_method)
     return ", ".join(filter(None, names)) or None
 
 
@@ -306,12 +295,6 @@ def _snapshot(address: OrderAddress | None) -> Json | None:
         return None
     values = {name: text(getattr(address, name)) for name in ADDRESS_NAMES}
     return {ADDRESS_NAMES[name]: value for name, value in values.items() if value is not None} or None
-
-
-def _full_name(person: OrderAddress | OrderCustomer) -> str | None:
-    if isinstance(person, OrderAddress):
-        return text(person.full_name)
-    return text(" ".join(filter(None, (person.first_name, person.last_name))))
 
 
 def _email(value: str | None) -> str | None:

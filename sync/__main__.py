@@ -1,0 +1,5 @@
+"""`python -m sync` is `mirror`."""
+
+from sync.cli import main
+
+main()

@@ -1,0 +1,176 @@
+"""The command `mirror`: parses arguments, calls, prints, and turns errors into exit codes.
+
+Exit codes: 0 done; 1 it failed, and standard error says why; 2 wrong usage or settings; 130 interrupted.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console
+
+from sync import interrupts
+from sync.daemon import work as run_daemon
+from sync.database import connect
+from sync.demo import DemoError, run_demo
+from sync.embedded import EmbeddedPostgresError
+from sync.errors import SyncError
+from sync.logs import configure_logs
+from sync.migrate import MigrationError
+from sync.migrate import migrate as apply_migrations
+from sync.processes import stop_with_parent
+from sync.replay import ReplayError
+from sync.report import Status, print_status
+from sync.settings import Settings, SettingsError, load_settings
+from sync.stack import NO_DATABASE, StackError, existing_database, make_secret, open_ground, running
+
+FAILURES = (DemoError, EmbeddedPostgresError, MigrationError, ReplayError, StackError, SyncError, OSError)
+
+console = Console()
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="commerce-mirror")
+def main() -> None:
+    """Keep a faithful copy of an online shop's customers and orders in a Supabase project.
+
+    Start with `mirror demo`. Settings come from the environment: README.md lists them.
+    """
+    configure_logs()
+
+
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a function the settings, and print what is expected to go wrong instead of a traceback."""
+
+    @main.command(name=function.__name__)
+    @wraps(function)
+    def run(**arguments: Any) -> None:
+        try:
+            function(load_settings(), **arguments)
+        except SettingsError as error:
+            raise _WrongSettings(str(error)) from None
+        except FAILURES as error:
+            raise _Failed(str(error) or type(error).__name__) from None
+        except KeyboardInterrupt:
+            sys.exit(130)
+
+    return run
+
+
+class _Failed(click.ClickException):
+    exit_code = 1
+
+
+class _WrongSettings(click.ClickException):
+    exit_code = 2
+
+
+@command
+@click.option("--exit", "exits", is_flag=True, help="End by itself; exit code 0 only if the mirror equals the engine.")
+def demo(settings: Settings, exits: bool) -> None:
+    """Watch recorded hooks of a real Vendure shop become rows.
+
+    Starts an embedded Postgres, the API and the daemon, posts the hooks over HTTP and compares the tables with
+    what the shop's Admin API said. Stays up until Ctrl-C.
+    """
+    interrupts.treat_sigterm_as_interrupt()
+    is_equal = False
+    try:
+        is_equal = run_demo(settings, console, stay=not exits)
+    except KeyboardInterrupt:
+        console.print("Stopped.")
+        sys.exit(130 if exits else 0)
+    if not is_equal:
+        raise _Failed("The mirror does not equal the engine: see the differences above.")
+
+
+@command
+def migrate(settings: Settings) -> None:
+    """Bring the database to this version's schema.
+
+    Works on the database of DATABASE_URL: a Supabase project, or a plain Postgres (as its superuser, the first
+    time). The Supabase CLI sees what was applied, and the other way round.
+    """
+    with existing_database(settings) as dsn:
+        applied = asyncio.run(apply_migrations(dsn))
+    for name in applied.migrations:
+        console.print(f"applied {name}")
+    if not applied.migrations:
+        console.print("Nothing to apply: the schema is current.")
+
+
+@command
+def serve(settings: Settings) -> None:
+    """Run the API: receives hooks, answers "where is my order?"."""
+    environment = {**os.environ, "DATABASE_URL": _database_url(settings)}
+    os.execve(sys.executable, [sys.executable, "-m", "api"], environment)  # noqa: S606 - no shell wanted
+
+
+@command
+def work(settings: Settings) -> None:
+    """Run the daemon: applies the inbox to the tables. Several may run at once."""
+    stop_with_parent()
+    asyncio.run(run_daemon(_database_url(settings), settings))
+
+
+@command
+def up(settings: Settings) -> None:
+    """Run API and daemon together, until Ctrl-C.
+
+    Migrates the database first. Without DATABASE_URL it starts an embedded Postgres in .mirror/ (MIRROR_HOME),
+    and makes a hook secret there.
+    """
+    interrupts.treat_sigterm_as_interrupt()
+    address = f"http://{settings.host}:{settings.port}"
+
+    async def stay() -> None:
+        async with running(address, ground.environment):
+            console.print(f"The mirror is up: hooks go to [bold]{address}/hooks/vendure[/]. Ctrl-C ends it.")
+            await asyncio.Event().wait()
+
+    with open_ground(settings) as ground:
+        if ground.psql:
+            console.print(
+                f"No DATABASE_URL: an embedded Postgres runs in {settings.home}. {ground.psql}", soft_wrap=True
+            )
+        if ground.secret:
+            console.print(f"The hook secret for the shop's plugin: {ground.secret}", soft_wrap=True)
+        try:
+            interrupts.run(stay())
+        except KeyboardInterrupt:
+            console.print("Stopped.")
+
+
+@command
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def status(settings: Settings, as_json: bool) -> None:
+    """Show the inbox by state, the lag, dead letters and rows per table."""
+
+    async def read(dsn: str) -> str:
+        async with connect(dsn, connections=1) as database:
+            answer: str = await database.call("get_status")
+            return answer
+
+    with existing_database(settings) as dsn:
+        answer = asyncio.run(read(dsn))
+    if as_json:
+        click.echo(answer)
+    else:
+        print_status(console, msgspec.json.decode(answer, type=Status))
+
+
+@command
+def secret(_: Settings) -> None:
+    """Make a hook secret, for VENDURE_HOOK_SECRETS and the shop's plugin."""
+    click.echo(make_secret())
+
+
+def _database_url(settings: Settings) -> str:
+    if settings.database_url is None:
+        raise SettingsError(NO_DATABASE)
+    return settings.database_url

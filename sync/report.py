@@ -1,0 +1,117 @@
+"""What `mirror demo` and `mirror status` print: counts in tables, an order to follow, and where to look."""
+
+import httpx
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from sync.compare import Comparison, Documents
+from sync.engines.vendure.documents import OrderDocument
+from sync.records import DELIVERY_STAGES
+from sync.replay import Tally
+
+DIFFERENCES_SHOWN = 20
+
+
+class DeadLetter(msgspec.Struct):
+    """An event that could not be applied."""
+
+    event_id: str
+    event_type: str
+    reason: str
+
+
+class Status(msgspec.Struct):
+    """What `mirror.get_status()` returns."""
+
+    inbox: dict[str, int]
+    lag_seconds: float
+    dead_letters: list[DeadLetter]
+    tables: dict[str, int]
+
+
+def print_status(console: Console, status: Status) -> None:
+    """Print the inbox by state, the lag, the newest dead letters, and rows per table."""
+    table = Table(title="Inbox", title_justify="left")
+    table.add_column("state")
+    table.add_column("events", justify="right")
+    for state, events in status.inbox.items():
+        table.add_row(state, f"{events:,}")
+    console.print(table)
+    console.print(f"Lag: {status.lag_seconds:.1f} s (age of the oldest pending event)")
+    _print_dead_letters(console, status)
+    console.print(_tables(status))
+
+
+def print_outcome(console: Console, tally: Tally, status: Status, comparison: Comparison, *, seconds: float) -> None:
+    """Print what came, what became of it, what the tables hold, and whether that is what the engine has."""
+    console.print(_hooks(tally, status))
+    console.print(_tables(status))
+    _print_dead_letters(console, status)
+    for difference in comparison.differences[:DIFFERENCES_SHOWN]:
+        fields = ", ".join(difference.fields)
+        console.print(f"[red]differs[/] {difference.entity} {difference.source_id}: {fields}")
+    colour = "red" if comparison.differences else "green"
+    console.print(
+        f"[bold {colour}]{comparison.equal} of {comparison.entities} entities equal[/] "
+        f"to what the engine's Admin API said, {seconds:.1f} s after the first hook."
+    )
+
+
+async def print_tracking(console: Console, address: str, documents: Documents) -> None:
+    """Print an order that is on its way, and what the tracking endpoint answers about it."""
+    order = max(documents.orders, key=_progress)
+    phone = order.shipping_address.phone_number if order.shipping_address else None
+    url = f"{address}/orders/{order.code}"
+    async with httpx.AsyncClient(timeout=10) as client:
+        request = client.build_request("GET", url, params={"phone": phone or ""})
+        answer = await client.send(request)
+    answer.raise_for_status()
+    console.print(f"\nWhere is order [bold]{order.code}[/]? Its phone is [bold]{phone}[/]:\n  {request.url}")
+    console.print_json(answer.text)
+
+
+def print_where_to_look(console: Console, address: str, psql: str) -> None:
+    """Print how to look around while the mirror is up."""
+    console.print(f"\nThe API's description:  {address}/schema")
+    console.print(f"The tables, in psql:    {psql}", soft_wrap=True)
+    console.print("\nCtrl-C ends it.")
+
+
+def _print_dead_letters(console: Console, status: Status) -> None:
+    for letter in status.dead_letters:
+        console.print(f"[red]dead[/] {letter.event_type} {letter.event_id}: {letter.reason}")
+
+
+def _hooks(tally: Tally, status: Status) -> Table:
+    table = Table(title="Hooks", title_justify="left")
+    table.add_column("outcome")
+    table.add_column("count", justify="right")
+    table.add_column("")
+    for name, count, meaning in (
+        ("requests", tally.requests, "posted, out of order"),
+        ("rejected", tally.refused, "forged: 401, nothing stored"),
+        ("accepted", tally.accepted, "events stored"),
+        ("duplicate", tally.duplicates, "events known already"),
+        ("applied", status.inbox["applied"], "events in the tables"),
+        ("skipped", status.inbox["skipped"], "events not for us"),
+        ("dead", status.inbox["dead"], "events that could not be applied"),
+    ):
+        table.add_row(name, f"{count:,}", meaning)
+    return table
+
+
+def _tables(status: Status) -> Table:
+    table = Table(title="Tables", title_justify="left")
+    table.add_column("table")
+    table.add_column("rows", justify="right")
+    for name, rows in status.tables.items():
+        table.add_row(name, f"{rows:,}")
+    return table
+
+
+def _progress(order: OrderDocument) -> tuple[bool, int, str]:
+    """Rank orders by how much there is to see: one that is dispatched, with a phone."""
+    stage = (order.custom_fields or {}).get("deliveryStage")
+    has_phone = order.shipping_address is not None and bool(order.shipping_address.phone_number)
+    return has_phone, DELIVERY_STAGES.index(stage) if stage in DELIVERY_STAGES else -1, order.code

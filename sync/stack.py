@@ -1,0 +1,123 @@
+"""A whole mirror on this machine: database, API and daemon, started and stopped together.
+
+The database is the one that DATABASE_URL names, or else an embedded Postgres of our own, whose hook secret is
+made at the first start and kept in its folder.
+"""
+
+import asyncio
+import base64
+import os
+import secrets
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import httpx
+import msgspec
+
+from sync import embedded
+from sync.migrate import migrate
+from sync.processes import Process
+from sync.settings import SECRET_PREFIX, Settings, SettingsError
+
+SECRETS_VARIABLE = "VENDURE_HOOK_SECRETS"
+START_SECONDS = 30
+
+NO_DATABASE = """The environment is not right:
+  DATABASE_URL: Environment variable not set. It names the database, as in
+  postgresql://user:password@host:5432/postgres; `mirror up` and `mirror demo` bring their own."""
+
+
+class Ground(msgspec.Struct, frozen=True):
+    """The migrated database that a stack stands on."""
+
+    dsn: str
+    psql: str | None
+    """A command line that opens psql on it, if it is our own."""
+    secret: str | None
+    """The hook secret that we made, if the environment has none."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the processes need to work on it."""
+        made = {SECRETS_VARIABLE: self.secret} if self.secret else {}
+        return {"DATABASE_URL": self.dsn, **made}
+
+
+class StackError(Exception):
+    """The stack did not start; the message says why and where to look."""
+
+
+def make_secret() -> str:
+    """Return a new hook secret (Standard Webhooks): `whsec_` and 32 random bytes in base64."""
+    return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+@contextmanager
+def open_ground(settings: Settings) -> Iterator[Ground]:
+    """Give a database with the current schema: the configured one, or our own, running while this lasts."""
+    if settings.database_url:
+        asyncio.run(migrate(settings.database_url))
+        yield Ground(settings.database_url, None, None)
+        return
+    with embedded.start(settings.home / "postgres") as server:
+        asyncio.run(migrate(server.dsn, superuser_dsn=server.superuser_dsn))
+        secret = None if os.environ.get(SECRETS_VARIABLE) else _kept_secret(settings.home / "hook-secret")
+        yield Ground(server.dsn, server.psql, secret)
+
+
+@contextmanager
+def existing_database(settings: Settings) -> Iterator[str]:
+    """Give the address of the configured database, or of the embedded one that `mirror up` made here.
+
+    Raises:
+        SettingsError: there is neither.
+    """
+    if settings.database_url:
+        yield settings.database_url
+        return
+    if not (settings.home / "postgres" / "data").exists():
+        raise SettingsError(NO_DATABASE)
+    with embedded.start(settings.home / "postgres") as server:
+        yield server.dsn
+
+
+@asynccontextmanager
+async def running(address: str, environment: Mapping[str, str], logs: Path | None = None) -> AsyncIterator[None]:
+    """Run API and daemon as processes while this lasts; `address` is where the API will answer."""
+    processes = [
+        Process([command], environment, logs / f"{command}.log" if logs else None) for command in ("serve", "work")
+    ]
+    tasks = [asyncio.create_task(process.keep_running()) for process in processes]
+    try:
+        await _wait_until_ready(address, logs)
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _wait_until_ready(address: str, logs: Path | None) -> None:
+    async with httpx.AsyncClient(base_url=address, timeout=2) as client:
+        for _ in range(START_SECONDS * 10):
+            try:
+                if (await client.get("/health/ready")).is_success:
+                    return
+            except httpx.TransportError:
+                pass
+            await asyncio.sleep(0.1)
+    where = f"see {logs}" if logs else "see above"
+    raise StackError(f"The API did not answer at {address} within {START_SECONDS} s: {where}")
+
+
+def _kept_secret(file: Path) -> str:
+    """Return the secret in the file; make one at the first time, for the owner's eyes only."""
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return file.read_text().strip()
+    with os.fdopen(descriptor, "w") as opened:
+        secret = make_secret()
+        opened.write(secret + "\n")
+    return secret
