@@ -49,9 +49,10 @@ def populated_shop(folder: Path, endpoint: str, secret: str) -> Iterator[World]:
         try:
             shop.populate()
             shop.start()
-            admin = catalogue.log_in(shop)
-            catalogue.set_up(admin)
-            yield open_world(shop, admin)
+            with catalogue.log_in(shop) as admin:
+                catalogue.set_up(admin)
+            with open_world(shop) as world:
+                yield world
         finally:
             shop.stop()
 
@@ -66,6 +67,8 @@ def play(world: World) -> None:
 
 def write(receiver: Receiver, documents: dict[str, Any], world: World) -> None:
     """Write the recording, unless something in it is not as it should be."""
+    if errors := world.shop.errors():
+        raise RuntimeError("The shop logged errors:\n" + "\n".join(errors))
     if receiver.faults:
         raise RuntimeError("These requests were not signed correctly:\n" + "\n".join(receiver.faults))
     if wrong := disagreements(receiver.requests, documents):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
@@ -28,7 +28,10 @@ def mutation(signature: str, on: str | None = None, fields: str = "id") -> str:
 
 
 class Session:
-    """One visitor's or admin's session with an API: it keeps the token that the API hands out."""
+    """One visitor's or admin's session with an API: it keeps the token that the API hands out.
+
+    Use it as a context manager.
+    """
 
     def __init__(self, url: str, *, channel: str | None = None, currency: str | None = None) -> None:
         headers = {"vendure-token": channel} if channel else {}
@@ -63,5 +66,8 @@ class Session:
             raise GraphQLError(f"This should have been refused: {signature}\nwith {variables}")
         return str(value["errorCode"])
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._client.close()

@@ -64,10 +64,10 @@ class Receiver:
         except WebhookVerificationError as error:
             self.faults.append(f"{headers.get('webhook-id')}: {error}")
             return 401
-        signed = [headers[f"webhook-{name}"] for name in ("id", "timestamp", "signature")]
+        signed = {name: headers[f"webhook-{name}"] for name in ("id", "timestamp", "signature")}
         with self._lock:
             answer = _answer(len(self.requests))
-            self.requests.append(Request(*signed, body, answer))
+            self.requests.append(Request(**signed, body=body, answer=answer))
         return answer
 
     def __enter__(self) -> Receiver:

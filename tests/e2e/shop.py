@@ -75,6 +75,15 @@ class Shop:
                 raise RuntimeError(f"The worker did not send all changes:\n{self._said('worker')}")
             time.sleep(0.03)
 
+    def errors(self) -> list[str]:
+        """What server and worker logged as errors since they were started last."""
+        return [
+            line
+            for name in ("server", "worker")
+            for line in self._log(name).read_text().splitlines()
+            if line.startswith("error")
+        ]
+
     def kill(self, name: str) -> None:
         """End a process as a power cut would."""
         process = self.processes.pop(name)

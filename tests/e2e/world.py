@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.e2e.catalogue import variants_by_sku
+from tests.e2e.catalogue import log_in, variants_by_sku
 from tests.e2e.databases import fetch
 from tests.e2e.graphql import Session
 from tests.e2e.people import Person
@@ -25,10 +26,12 @@ class World:
     orders: dict[str, str] = field(default_factory=dict)
     customers: dict[str, str] = field(default_factory=dict)
     visitors: dict[str, Session] = field(default_factory=dict)
+    sessions: ExitStack = field(default_factory=ExitStack)
 
     def visitor(self, *, channel: str | None = None, currency: str | None = None) -> Session:
         """A browser that has never been to the shop."""
-        return Session(self.shop.shop_api, channel=channel, currency=currency)
+        session = Session(self.shop.shop_api, channel=channel, currency=currency)
+        return self.sessions.enter_context(session)
 
     def token(self, column: str, email: str) -> str:
         """The token that a shop sends in an e-mail; the test shop sends none."""
@@ -83,9 +86,13 @@ class World:
         return str(next(x["id"] for x in self.order(name)["lines"] if x["productVariant"]["sku"] == sku))
 
 
-def open_world(shop: Shop, admin: Session) -> World:
+@contextmanager
+def open_world(shop: Shop) -> Iterator[World]:
     """A world in which nothing has happened yet."""
-    return World(shop, admin, variants_by_sku(admin))
+    with log_in(shop) as admin:
+        world = World(shop, admin, variants_by_sku(admin))
+        with world.sessions:
+            yield world
 
 
 Action = Callable[[World], None]
