@@ -2,7 +2,7 @@ import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
   test: {
-    include: ['test/**/*.test.ts'],
+    include: ['**/*.test.ts'],
     globalSetup: 'test/support/postgres.ts',
     fileParallelism: false,
     testTimeout: 60_000,

@@ -86,9 +86,9 @@ export class Receiver {
   }
 }
 
-/** Wait until `check` passes; after half a minute fail with its last complaint. */
-export async function eventually<T>(check: () => T | Promise<T>): Promise<T> {
-  const end = Date.now() + 5_000;
+/** Wait until `check` passes; after that many seconds fail with its last complaint. */
+export async function eventually<T>(check: () => T | Promise<T>, seconds = 30): Promise<T> {
+  const end = Date.now() + seconds * 1000;
   for (;;) {
     try {
       return await check();
