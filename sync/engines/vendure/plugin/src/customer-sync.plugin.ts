@@ -4,11 +4,12 @@
  * All processes note; one kind of process, the worker unless told otherwise, sends.
  */
 
-import { Inject, OnApplicationBootstrap, OnApplicationShutdown } from '@nestjs/common';
+import { Inject, OnApplicationBootstrap, OnModuleDestroy } from '@nestjs/common';
 import { APP_INTERCEPTOR } from '@nestjs/core';
 import {
   CustomFieldConfig,
   LanguageCode,
+  Logger,
   PluginCommonModule,
   ProcessContext,
   TransactionalConnection,
@@ -20,7 +21,7 @@ import { DocumentReader } from './documents/document-reader';
 import { ChangeNote } from './notes/change-note.entity';
 import { EventWatch } from './notes/event-watch';
 import { NoteQueue } from './notes/note-queue';
-import { Notebook } from './notes/notebook';
+import { LOGGER_CTX, Notebook } from './notes/notebook';
 import { RowWatch } from './notes/row-watch';
 import { CustomerSyncOptions, OPTIONS, ResolvedOptions, resolveOptions } from './options';
 import { Endpoint } from './send/endpoint';
@@ -70,7 +71,7 @@ const ORDER_LINE_FIELDS = [
     return config;
   },
 })
-export class CustomerSyncPlugin implements OnApplicationBootstrap, OnApplicationShutdown {
+export class CustomerSyncPlugin implements OnApplicationBootstrap, OnModuleDestroy {
   private static resolved?: ResolvedOptions;
 
   constructor(
@@ -106,10 +107,13 @@ export class CustomerSyncPlugin implements OnApplicationBootstrap, OnApplication
     this.eventWatch.watch();
     if (this.sends) {
       this.loop.start();
+    } else {
+      Logger.info(`This process notes changes; the ${this.options.sendFrom} process sends them.`, LOGGER_CTX);
     }
   }
 
-  async onApplicationShutdown(): Promise<void> {
+  /** Before the database connection is closed. */
+  async onModuleDestroy(): Promise<void> {
     await this.loop.stop();
   }
 

@@ -146,6 +146,14 @@ describe('The plugins', () => {
     await expect(setStage(id, 'LOST')).rejects.toThrow(/deliveryStage/);
   });
 
+  test('note what is committed, even if the savepoint that held the note is rolled back', async () => {
+    const id = await newCustomer(shop, shop.shopper());
+    await mirror.arrives('customer', id, () =>
+      admin.run('mutation ($id: ID!) { changeNamesAndRegretOne(id: $id) }', { id }),
+    );
+    expect(mirror.held('customer', id)).toMatchObject({ firstName: 'Kept', lastName: 'Silva' });
+  });
+
   test('take back a placed order that is removed', async () => {
     const id = await placeOrder(shop);
     await mirror.settled();

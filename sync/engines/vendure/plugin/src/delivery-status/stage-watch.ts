@@ -25,8 +25,8 @@ export class StageWatch implements EntitySubscriberInterface<Order> {
   }
 
   async afterInsert({ queryRunner, entity }: InsertEvent<Order>): Promise<void> {
-    const { deliveryStage, trackingNumber } = entity.customFields ?? {};
-    if (deliveryStage || trackingNumber) {
+    const { deliveryStage, trackingNumber } = entity?.customFields ?? {};
+    if (entity?.id && (deliveryStage || trackingNumber)) {
       await this.journal.enter(queryRunner, [entity.id]);
     }
   }

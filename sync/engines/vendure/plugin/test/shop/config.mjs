@@ -11,7 +11,7 @@ import {
   PaymentMethodHandler,
 } from '@vendure/core';
 import { CustomerSyncPlugin, DeliveryStatusPlugin } from '../../dist/index.js';
-import { RemovalPlugin } from './removal.plugin.mjs';
+import { CustomPlugin } from './custom.plugin.mjs';
 
 const { SHOP_DATABASE_URL, SHOP_PORT, SHOP_SYNC, SHOP_SYNCHRONIZE } = process.env;
 
@@ -77,6 +77,6 @@ export const config = {
         : { endpoint: 'http://127.0.0.1:9/none', secret: `whsec_${'A'.repeat(32)}` },
     ),
     DeliveryStatusPlugin,
-    RemovalPlugin,
+    CustomPlugin,
   ],
 };
