@@ -8,6 +8,14 @@ create type public.delivery_stage as enum (
 );
 comment on type public.delivery_stage is 'The five stages of a delivery, in the order in which they happen.';
 
+create type public.batch_status as enum (
+    'collecting', 'orderedFromSupplier', 'inTransit', 'arrived', 'dispatched', 'completed'
+);
+comment on type public.batch_status is 'Where an import batch is, in the order in which it happens.';
+
+create type public.purchase_change as enum ('new', 'changed', 'unchanged', 'removed');
+comment on type public.purchase_change is 'What became of a line of a purchase list since the export before.';
+
 create type public.address_type as enum ('shipping', 'billing', 'both');
 comment on type public.address_type is 'What a customer uses an address for.';
 

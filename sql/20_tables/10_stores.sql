@@ -9,7 +9,11 @@ create table public.stores (
     storefront_url text,
     is_active boolean not null default true,
     created_at timestamptz not null default now(),
-    updated_at timestamptz not null default now()
+    updated_at timestamptz not null default now(),
+    batches_all_orders boolean not null default false,
+    batch_target_order_count integer check (batch_target_order_count > 0),
+    requires_tracking_number boolean not null default false,
+    pay_on_delivery_methods text[] not null default '{cash-on-delivery,cod,COD}'
 );
 
 comment on table public.stores is 'The shops that are mirrored. One default store exists from the start.';
@@ -18,6 +22,15 @@ comment on column public.stores.phone_region is
 'ISO 3166 country (LK) in which a phone number without country code is read.';
 comment on column public.stores.timezone is 'IANA name (Asia/Colombo): where the shop''s day begins.';
 comment on column public.stores.locale is 'BCP 47 tag (en, si, ta) of texts to customers.';
+
+comment on column public.stores.batches_all_orders is
+'Every order joins the open import batch; otherwise only an order with a pre-order item does.';
+comment on column public.stores.batch_target_order_count is
+'Orders that a new import batch waits for before it is ready to be ordered; empty: no target.';
+comment on column public.stores.requires_tracking_number is
+'An order cannot be DISPATCHED without a tracking number.';
+comment on column public.stores.pay_on_delivery_methods is
+'Payment methods that are paid at the door: such an order needs no attention for being unpaid before it is DELIVERED.';
 
 create trigger touch_updated_at before update on public.stores
 for each row execute function mirror.touch_updated_at();

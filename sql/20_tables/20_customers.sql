@@ -23,6 +23,10 @@ create table public.customers (
     deleted_at timestamptz,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
+    total_orders integer not null default 0,
+    total_spent public.money_amount not null default 0,
+    spent_by_currency jsonb not null default '{}',
+    last_order_date timestamptz,
     unique (store_id, source, source_id),
     constraint customers_deleted_is_inactive check (deleted_at is null or not is_active)
 ) with (fillfactor = 85);
@@ -38,6 +42,11 @@ comment on column public.customers.registered_at is 'When the engine first knew 
 comment on column public.customers.auth_user_id is 'The Supabase user who may read this customer''s data.';
 comment on column public.customers.is_active is
 'Kept by the mirror: not deleted, and the newest registration of its e-mail address in the store.';
+comment on column public.customers.total_orders is 'Placed orders that are neither cancelled nor deleted. Kept by the mirror.';
+comment on column public.customers.total_spent is
+'What those orders come to less refunds, in the store''s currency. Kept by the mirror.';
+comment on column public.customers.spent_by_currency is 'The same for every currency: {"LKR": 1500.00, "JPY": 3000}.';
+comment on column public.customers.last_order_date is 'When the latest of those orders was placed.';
 comment on column public.customers.deleted_at is 'When, by the engine''s clock, the customer was found deleted.';
 
 create unique index customers_active_email on public.customers (store_id, email) where is_active;

@@ -33,6 +33,10 @@ create table public.customer_orders_summary (
     deleted_at timestamptz,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
+    batch_id uuid references public.import_batches (id),
+    joined_batch_at timestamptz,
+    source_delivery_stage public.delivery_stage,
+    source_tracking_number text,
     unique (store_id, source, source_id),
     unique (store_id, order_code),
     constraint customer_orders_summary_is_placed check (
@@ -66,6 +70,15 @@ comment on column public.customer_orders_summary.cancelled_at is
 comment on column public.customer_orders_summary.deleted_at is
 'When, by the engine''s clock, the order was found deleted.';
 
+comment on column public.customer_orders_summary.batch_id is
+'The import batch the order is in, or was in last. Choose another one, or none, to move the order.';
+comment on column public.customer_orders_summary.joined_batch_at is
+'When the order first joined a batch: from then on it joins none by itself.';
+comment on column public.customer_orders_summary.source_delivery_stage is
+'The stage as the engine last told it: what an admin has changed since stands until the engine tells another one.';
+comment on column public.customer_orders_summary.source_tracking_number is 'Likewise, the tracking number.';
+
+create index customer_orders_summary_batch_id on public.customer_orders_summary (batch_id);
 create index customer_orders_summary_customer_id on public.customer_orders_summary (customer_id);
 create index customer_orders_summary_order_date on public.customer_orders_summary (store_id, order_date);
 create index customer_orders_summary_delivery_stage on public.customer_orders_summary (store_id, delivery_stage);

@@ -10,6 +10,8 @@ create table public.order_delivery_status_events (
     source_id text not null,
     updated_at timestamptz not null,
     created_at timestamptz not null default now(),
+    note text,
+    actor text,
     unique (order_summary_id, source_id)
 );
 
@@ -18,6 +20,9 @@ comment on column public.order_delivery_status_events.from_stage is 'Empty for t
 comment on column public.order_delivery_status_events.updated_at is 'When the stage changed, by the clock of whoever changed it.';
 comment on column public.order_delivery_status_events.source_id is
 'The engine''s id of the change; "placed" for the placing; "read <time>" where the engine keeps no history.';
+
+comment on column public.order_delivery_status_events.actor is
+'How the change came: engine:vendure, studio, batch, api:<user>, or a database role.';
 
 create index order_delivery_status_events_updated_at
 on public.order_delivery_status_events (store_id, updated_at);

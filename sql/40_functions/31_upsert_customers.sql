@@ -30,10 +30,12 @@ declare
     v_known jsonb;
     v_written uuid[];
     v_emails text[];
+    v_actor text;
 begin
     select store_id, engine into strict v_store_id, v_source
     from mirror.integrations
     where id = p_integration_id;
+    v_actor := mirror.act_as('engine:' || v_source);
 
     -- Lock what is there in key order, and remember the addresses that may become free.
     select jsonb_object_agg(known.source_id, known.email) filter (where known.deleted_at is null) into v_known
@@ -103,6 +105,7 @@ begin
     cross join lateral (values (w.email::text), (v_known ->> w.source_id)) as e (email);
 
     if v_written is null then
+        perform mirror.act_as(v_actor);
         return 0;
     end if;
     if v_emails is not null then
@@ -119,6 +122,7 @@ begin
             and o.contact_email is not distinct from (v_known ->> c.source_id)
             and o.contact_email is distinct from c.email;
     end if;
+    perform mirror.act_as(v_actor);
     return cardinality(v_written);
 end
 $$;

@@ -13,10 +13,12 @@ declare
     v_source public.commerce_engine;
     v_deleted integer;
     v_emails text[];
+    v_actor text;
 begin
     select store_id, engine into strict v_store_id, v_source
     from mirror.integrations
     where id = p_integration_id;
+    v_actor := mirror.act_as('engine:' || v_source);
 
     with deleted as (
         insert into public.customers as c (store_id, source, source_id, source_version, deleted_at)
@@ -36,6 +38,7 @@ begin
     if v_emails is not null then
         perform mirror.activate_customers(v_store_id, v_emails);
     end if;
+    perform mirror.act_as(v_actor);
     return v_deleted;
 end
 $$;

@@ -1,48 +1,30 @@
 create type mirror.stage_columns as (
-    order_source_id text [],
-    source_id text [],
-    from_stage public.delivery_stage [],
-    stage public.delivery_stage [],
-    tracking_number text [],
-    changed_at timestamptz []
+    order_source_id text[],
+    source_id text[],
+    from_stage public.delivery_stage[],
+    stage public.delivery_stage[],
+    tracking_number text[],
+    changed_at timestamptz[]
 );
 
 create function mirror.record_delivery(
     p_store_id uuid,
     p_source public.commerce_engine,
     p_orders uuid[],
-    p_carriers jsonb,
+    p_told mirror.order_columns,
     p_stages mirror.stage_columns
 ) returns void
 language plpgsql
 set search_path = ''
 as $$
 begin
-    insert into public.order_delivery_status as s (
-        store_id, order_summary_id, order_code, stage, tracking_number, carrier, updated_by
-    )
-    select
-        o.store_id, o.id, o.order_code, o.delivery_stage, o.tracking_number, p_carriers ->> o.source_id,
-        p_source::text
-    from public.customer_orders_summary as o
-    where o.id = any(p_orders)
-    order by o.source_id
-    on conflict (order_summary_id) do update set
-        order_code = excluded.order_code,
-        stage = excluded.stage,
-        tracking_number = excluded.tracking_number,
-        carrier = excluded.carrier,
-        updated_by = excluded.updated_by
-    where (s.order_code, s.stage, s.tracking_number, s.carrier)
-    is distinct from (excluded.order_code, excluded.stage, excluded.tracking_number, excluded.carrier);
-
     insert into public.order_delivery_status_events (
-        store_id, order_summary_id, order_code, from_stage, stage, tracking_number, updated_by, source_id,
+        store_id, order_summary_id, order_code, from_stage, stage, tracking_number, updated_by, actor, source_id,
         updated_at
     )
     select
-        o.store_id, o.id, o.order_code, r.from_stage, r.stage, r.tracking_number, p_source::text, r.source_id,
-        r.changed_at
+        o.store_id, o.id, o.order_code, r.from_stage, r.stage, r.tracking_number, p_source::text,
+        mirror.current_actor(), r.source_id, r.changed_at
     from unnest(
         p_stages.order_source_id, p_stages.source_id, p_stages.from_stage, p_stages.stage,
         p_stages.tracking_number, p_stages.changed_at
@@ -52,13 +34,39 @@ begin
     where o.id = any(p_orders)
     on conflict (order_summary_id, source_id) do nothing;
 
+    -- What an admin has set stands until the engine tells something else than it told before.
+    with told as (
+        update public.customer_orders_summary as o
+        set source_delivery_stage = r.stage, source_tracking_number = r.tracking_number
+        from unnest(p_told.source_id, p_told.delivery_stage, p_told.tracking_number)
+            as r (source_id, stage, tracking_number)
+        where
+            o.id = any(p_orders) and o.source_id = r.source_id
+            and (o.source_delivery_stage, o.source_tracking_number) is distinct from (r.stage, r.tracking_number)
+        returning o.id, r.stage, r.tracking_number
+    )
+    update public.order_delivery_status as s
+    set stage = told.stage, tracking_number = told.tracking_number, updated_by = p_source::text
+    from told
+    where
+        s.order_summary_id = told.id
+        and (s.stage, s.tracking_number) is distinct from (told.stage, told.tracking_number);
+
+    update public.order_delivery_status as s
+    set carrier = r.carrier
+    from unnest(p_told.source_id, p_told.carrier) as r (source_id, carrier)
+    inner join public.customer_orders_summary as o
+        on o.store_id = p_store_id and o.source = p_source and o.source_id = r.source_id
+    where o.id = any(p_orders) and s.order_summary_id = o.id and s.carrier is distinct from r.carrier;
+
     -- An engine that keeps no history of its own: the reading is when we learned of the stage.
     insert into public.order_delivery_status_events (
-        store_id, order_summary_id, order_code, from_stage, stage, tracking_number, updated_by, source_id,
+        store_id, order_summary_id, order_code, from_stage, stage, tracking_number, updated_by, actor, source_id,
         updated_at
     )
     select
-        o.store_id, o.id, o.order_code, latest.stage, o.delivery_stage, o.tracking_number, p_source::text,
+        o.store_id, o.id, o.order_code, latest.stage, o.source_delivery_stage, o.source_tracking_number,
+        p_source::text, mirror.current_actor(),
         'read ' || to_char(o.source_version at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
         o.source_version
     from public.customer_orders_summary as o
@@ -72,16 +80,18 @@ begin
     where
         o.id = any(p_orders) and not exists (
             select from public.order_delivery_status_events as e
-            where e.order_summary_id = o.id and e.stage = o.delivery_stage
+            where e.order_summary_id = o.id and e.stage = o.source_delivery_stage
         );
+
+    perform mirror.time_stages(p_orders);
 end
 $$;
 
-comment on function mirror.record_delivery(uuid, public.commerce_engine, uuid[], jsonb, mirror.stage_columns) is
-'Brings delivery status and its history up to the orders p_orders: part of upsert_orders.';
+comment on function mirror.record_delivery(uuid, public.commerce_engine, uuid[], mirror.order_columns, mirror.stage_columns) is
+'Brings delivery status and its history up to what the engine tells of the orders p_orders: part of upsert_orders.';
 revoke execute on function mirror.record_delivery(
-    uuid, public.commerce_engine, uuid[], jsonb, mirror.stage_columns
+    uuid, public.commerce_engine, uuid[], mirror.order_columns, mirror.stage_columns
 ) from public;
 grant execute on function mirror.record_delivery(
-    uuid, public.commerce_engine, uuid[], jsonb, mirror.stage_columns
+    uuid, public.commerce_engine, uuid[], mirror.order_columns, mirror.stage_columns
 ) to service_role;

@@ -1,34 +1,3 @@
-create type mirror.order_columns as (
-    source_id text [],
-    source_version timestamptz [],
-    customer_source_id text [],
-    order_code text [],
-    order_state text [],
-    order_date timestamptz [],
-    delivery_stage public.delivery_stage [],
-    tracking_number text [],
-    carrier text [],
-    payment_method text [],
-    currency text [],
-    sub_total numeric [],
-    shipping numeric [],
-    tax numeric [],
-    discount numeric [],
-    total numeric [],
-    total_with_tax numeric [],
-    total_paid numeric [],
-    total_refunded numeric [],
-    coupon_codes text [],
-    shipping_method text [],
-    shipping_address jsonb [],
-    billing_address jsonb [],
-    contact_name text [],
-    contact_phone text [],
-    contact_email text [],
-    custom_fields jsonb [],
-    cancelled_at timestamptz []
-);
-
 create function mirror.upsert_orders(p_integration_id uuid, p_records json) returns integer
 language plpgsql
 set search_path = ''
@@ -39,10 +8,12 @@ declare
     v_store_id uuid;
     v_source public.commerce_engine;
     v_written uuid[];
+    v_actor text;
 begin
     select store_id, engine into strict v_store_id, v_source
     from mirror.integrations
     where id = p_integration_id;
+    v_actor := mirror.act_as('engine:' || v_source);
 
     -- An order may arrive before its customer: a bare reference waits for the customer's own state.
     insert into public.customers (store_id, source, source_id, source_version, is_active)
@@ -66,7 +37,8 @@ begin
             store_id, source, source_id, source_version, customer_id, order_code, order_state, order_date,
             delivery_stage, tracking_number, payment_method, currency, sub_total, shipping, tax, discount, total,
             total_with_tax, total_paid, total_refunded, coupon_codes, shipping_method, shipping_address,
-            billing_address, contact_name, contact_phone, contact_email, custom_fields, cancelled_at
+            billing_address, contact_name, contact_phone, contact_email, custom_fields, cancelled_at,
+            source_delivery_stage, source_tracking_number
         )
         select
             v_store_id, v_source, r.source_id, r.source_version, c.id, r.order_code, r.order_state, r.order_date,
@@ -75,7 +47,8 @@ begin
             r.total_refunded, mirror.text_array(r.coupon_codes), r.shipping_method, r.shipping_address,
             r.billing_address, r.contact_name, r.contact_phone,
             coalesce(lower(r.contact_email), c.email),
-            coalesce(r.custom_fields, '{}'), r.cancelled_at
+            coalesce(r.custom_fields, '{}'), r.cancelled_at,
+            coalesce(r.delivery_stage, 'ORDER_CONFIRMED'), r.tracking_number
         from unnest(
             v_orders.source_id, v_orders.source_version, v_orders.customer_source_id, v_orders.order_code,
             v_orders.order_state, v_orders.order_date, v_orders.delivery_stage, v_orders.tracking_number,
@@ -99,8 +72,6 @@ begin
             order_code = excluded.order_code,
             order_state = excluded.order_state,
             order_date = excluded.order_date,
-            delivery_stage = excluded.delivery_stage,
-            tracking_number = excluded.tracking_number,
             payment_method = excluded.payment_method,
             currency = excluded.currency,
             sub_total = excluded.sub_total,
@@ -128,6 +99,7 @@ begin
     select array_agg(id) into v_written from written;
 
     if v_written is null then
+        perform mirror.act_as(v_actor);
         return 0;
     end if;
     perform mirror.replace_order_items(
@@ -136,9 +108,11 @@ begin
     );
     perform mirror.record_delivery(
         v_store_id, v_source, v_written,
-        jsonb_object(v_orders.source_id, v_orders.carrier),
+        v_orders,
         json_populate_record(null::mirror.stage_columns, p_records -> 'stages')
     );
+    perform mirror.batch_pre_orders(v_written);
+    perform mirror.act_as(v_actor);
     return cardinality(v_written);
 end
 $$;

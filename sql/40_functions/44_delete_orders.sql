@@ -5,7 +5,12 @@ as $$
 declare
     v_deletions mirror.deletion_columns := json_populate_record(null::mirror.deletion_columns, p_records);
     v_deleted integer;
+    v_actor text;
 begin
+    select mirror.act_as('engine:' || i.engine) into v_actor
+    from mirror.integrations as i
+    where i.id = p_integration_id;
+
     insert into public.customer_orders_summary as o (store_id, source, source_id, source_version, deleted_at)
     select i.store_id, i.engine, r.source_id, '-infinity', r.source_version
     from mirror.integrations as i
@@ -15,6 +20,7 @@ begin
     on conflict (store_id, source, source_id) do update set deleted_at = excluded.deleted_at
     where o.source_version < excluded.deleted_at and coalesce(o.deleted_at < excluded.deleted_at, true);
     get diagnostics v_deleted = row_count;
+    perform mirror.act_as(v_actor);
     return v_deleted;
 end
 $$;

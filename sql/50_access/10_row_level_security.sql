@@ -19,6 +19,26 @@ alter table mirror.integrations enable row level security;
 alter table mirror.integrations force row level security;
 alter table mirror.webhook_events enable row level security;
 alter table mirror.webhook_events force row level security;
+alter table public.import_batches enable row level security;
+alter table public.import_batches force row level security;
+alter table public.order_batch_assignments enable row level security;
+alter table public.order_batch_assignments force row level security;
+alter table public.supplier_purchase_lists enable row level security;
+alter table public.supplier_purchase_lists force row level security;
+alter table public.otp_sessions enable row level security;
+alter table public.otp_sessions force row level security;
+alter table mirror.batch_numbers enable row level security;
+alter table mirror.batch_numbers force row level security;
+alter table mirror.audit_log enable row level security;
+alter table mirror.audit_log force row level security;
+alter table mirror.delivery_stage_counts enable row level security;
+alter table mirror.delivery_stage_counts force row level security;
+alter table mirror.delivery_durations enable row level security;
+alter table mirror.delivery_durations force row level security;
+alter table mirror.delivery_norms enable row level security;
+alter table mirror.delivery_norms force row level security;
+alter table mirror.schedule enable row level security;
+alter table mirror.schedule force row level security;
 
 create policy "customers read themselves" on public.customers
 for select to authenticated

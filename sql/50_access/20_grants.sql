@@ -30,3 +30,29 @@ public.order_delivery_status_events,
 mirror.integrations,
 mirror.webhook_events
 to service_role;
+
+revoke all on
+public.import_batches,
+public.order_batch_assignments,
+public.supplier_purchase_lists,
+public.otp_sessions,
+public.order_tracking,
+public.orders_needing_attention
+from public, anon, authenticated, service_role;
+
+grant select on public.order_tracking to authenticated;
+
+grant select, insert, update, delete on
+public.import_batches,
+public.order_batch_assignments,
+public.supplier_purchase_lists,
+public.otp_sessions,
+mirror.batch_numbers,
+mirror.delivery_stage_counts,
+mirror.delivery_durations,
+mirror.delivery_norms
+to service_role;
+
+grant select on public.order_tracking, public.orders_needing_attention, mirror.stuck_deliveries to service_role;
+grant select, insert on mirror.audit_log to service_role;
+grant select, update on mirror.schedule to service_role;

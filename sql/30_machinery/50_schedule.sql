@@ -1,0 +1,19 @@
+create table mirror.schedule (
+    id uuid primary key default mirror.uuid_v7(),
+    job text not null unique,
+    command text not null,
+    every interval not null check (every >= '1 minute'),
+    last_run_at timestamptz,
+    last_error text,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now()
+);
+
+comment on table mirror.schedule is 'Work that comes round: done by the daemon, whichever instance, or by pg_cron where it exists.';
+
+create trigger touch_updated_at before update on mirror.schedule
+for each row execute function mirror.touch_updated_at();
+
+insert into mirror.schedule (job, command, every) values
+('cleanup_expired_otps', 'select public.cleanup_expired_otps()', '10 minutes'),
+('refresh_delivery_norms', 'select mirror.refresh_delivery_norms()', '1 hour');

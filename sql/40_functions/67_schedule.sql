@@ -1,0 +1,50 @@
+create function public.cleanup_expired_otps() returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_deleted integer;
+begin
+    delete from public.otp_sessions where expires_at < now();
+    get diagnostics v_deleted = row_count;
+    return v_deleted;
+end
+$$;
+
+comment on function public.cleanup_expired_otps() is 'Deletes the OTP sessions that have expired; returns how many. Runs by itself every ten minutes.';
+revoke execute on function public.cleanup_expired_otps() from public;
+grant execute on function public.cleanup_expired_otps() to service_role;
+
+create function mirror.run_schedule() returns text[]
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_job mirror.schedule;
+    v_error text;
+    v_done text[] := '{}';
+begin
+    for v_job in
+        select * from mirror.schedule as s
+        where s.last_run_at is null or s.last_run_at + s.every <= now()
+        order by s.job
+        for update skip locked
+    loop
+        v_error := null;
+        begin
+            execute v_job.command;
+        exception when others then
+            v_error := sqlerrm;
+            raise warning 'the scheduled job % failed: %', v_job.job, v_error;
+        end;
+        update mirror.schedule set last_run_at = now(), last_error = v_error where id = v_job.id;
+        v_done := v_done || v_job.job;
+    end loop;
+    return v_done;
+end
+$$;
+
+comment on function mirror.run_schedule() is
+'Does the scheduled work that is due, each job once whoever calls, and returns which. What failed is in mirror.schedule.last_error.';
+revoke execute on function mirror.run_schedule() from public;
+grant execute on function mirror.run_schedule() to service_role;

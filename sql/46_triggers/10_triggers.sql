@@ -1,0 +1,74 @@
+-- What happens by itself, in the transaction of whoever changes a row. Statement triggers, so that a slice is one step.
+
+create trigger guard before insert or update or delete on public.import_batches
+for each row execute function mirror.guard_batch();
+create trigger follow after update on public.import_batches
+for each row execute function mirror.follow_batch();
+create trigger audit after insert or update or delete on public.import_batches
+for each row execute function mirror.audit();
+
+create trigger guard before insert or update or delete on public.order_batch_assignments
+for each row execute function mirror.guard_assignment();
+create trigger follow_insert after insert on public.order_batch_assignments
+referencing new table as after
+for each statement execute function mirror.follow_new_assignments();
+create trigger follow_update after update on public.order_batch_assignments
+referencing old table as before new table as after
+for each statement execute function mirror.follow_moved_assignments();
+create trigger follow_delete after delete on public.order_batch_assignments
+referencing old table as before
+for each statement execute function mirror.follow_ended_assignments();
+create trigger audit after insert or update or delete on public.order_batch_assignments
+for each row execute function mirror.audit();
+
+create trigger guard before delete on public.customer_orders_summary
+for each row execute function mirror.guard_order();
+create trigger follow_insert after insert on public.customer_orders_summary
+referencing new table as after
+for each statement execute function mirror.follow_new_orders();
+create trigger follow_update after update on public.customer_orders_summary
+referencing old table as before new table as after
+for each statement execute function mirror.follow_changed_orders();
+
+create trigger guard before update on public.order_delivery_status
+for each row execute function mirror.guard_delivery();
+create trigger follow after update on public.order_delivery_status
+referencing old table as before new table as after
+for each statement execute function mirror.follow_delivery();
+create trigger roll_up_insert after insert on public.order_delivery_status
+referencing new table as after
+for each statement execute function mirror.roll_up_new_deliveries();
+create trigger roll_up_update after update on public.order_delivery_status
+referencing old table as before new table as after
+for each statement execute function mirror.roll_up_changed_deliveries();
+create trigger roll_up_delete after delete on public.order_delivery_status
+referencing old table as before
+for each statement execute function mirror.roll_up_ended_deliveries();
+create trigger audit after update on public.order_delivery_status
+for each row
+when (
+    (old.stage, old.tracking_number, old.carrier, old.note, old.eta)
+    is distinct from (new.stage, new.tracking_number, new.carrier, new.note, new.eta)
+)
+execute function mirror.audit();
+create constraint trigger require_tracking_number after update on public.order_delivery_status
+deferrable initially deferred
+for each row
+when (new.stage >= 'DISPATCHED' and new.stage is distinct from old.stage)
+execute function mirror.require_tracking_number();
+
+create trigger append_only before update or delete on public.order_delivery_status_events
+for each row execute function mirror.refuse_change();
+
+create trigger audit_consent_insert after insert on public.customers
+for each row when (new.marketing_consent or new.phone_verified)
+execute function mirror.audit_consent();
+create trigger audit_consent_update after update on public.customers
+for each row
+when ((old.marketing_consent, old.phone_verified) is distinct from (new.marketing_consent, new.phone_verified))
+execute function mirror.audit_consent();
+
+create trigger append_only before update or delete on mirror.audit_log
+for each row execute function mirror.refuse_change();
+create trigger append_only_truncate before truncate on mirror.audit_log
+for each statement execute function mirror.refuse_change();
