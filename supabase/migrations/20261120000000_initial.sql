@@ -613,7 +613,7 @@ begin
         street_line_1, street_line_2, city, province, postal_code, country_code, country_name, phone_number,
         phone_as_entered, custom_fields
     )
-    select
+    select distinct on (r.source_id)
         p_store_id, c.id, p_source, r.source_id, c.source_version, r.address_type, r.is_default, r.full_name,
         r.company, r.street_line_1, r.street_line_2, r.city, r.province, r.postal_code, r.country_code,
         r.country_name, r.phone_number, r.phone_as_entered, coalesce(r.custom_fields, '{}')
@@ -631,7 +631,8 @@ begin
     inner join public.customers as c
         on c.store_id = p_store_id and c.source = p_source and c.source_id = r.customer_source_id
     where c.id = any(p_customers)
-    order by r.source_id
+    -- An address that moved may stand in two books of one slice: the newer book has it.
+    order by r.source_id, c.source_version desc
     on conflict (store_id, source, source_id) do update set
         customer_id = excluded.customer_id,
         source_version = excluded.source_version,
@@ -666,7 +667,7 @@ to service_role;
 create function mirror.lock_customers(
     p_store_id uuid,
     p_source public.commerce_engine,
-    p_source_ids text []
+    p_source_ids text[]
 ) returns void
 language plpgsql
 set search_path = ''
@@ -680,11 +681,11 @@ begin
 end
 $$;
 
-comment on function mirror.lock_customers(uuid, public.commerce_engine, text []) is
+comment on function mirror.lock_customers(uuid, public.commerce_engine, text[]) is
 'Locks these customers in the order of their ids, until the transaction ends: whoever writes customers or their orders does so '
 'first, and so nobody waits for each other in a circle.';
-revoke execute on function mirror.lock_customers(uuid, public.commerce_engine, text []) from public;
-grant execute on function mirror.lock_customers(uuid, public.commerce_engine, text []) to service_role;
+revoke execute on function mirror.lock_customers(uuid, public.commerce_engine, text[]) from public;
+grant execute on function mirror.lock_customers(uuid, public.commerce_engine, text[]) to service_role;
 create function mirror.activate_customers(p_store_id uuid, p_emails text[]) returns void
 language plpgsql
 set search_path = ''
