@@ -16,7 +16,7 @@ from litestar.plugins.problem_details import ProblemDetailsException
 from litestar.types import ExceptionHandlersMap
 
 from sync.engines.base import BadSignature
-from sync.errors import Retry
+from sync.errors import Retry, SyncError
 
 log = structlog.get_logger()
 
@@ -110,7 +110,9 @@ def exception_handlers() -> ExceptionHandlersMap:
 
 def _answering(problem: _Problem) -> Callable[[Request[Any, Any, Any], Exception], Response[Any]]:
     def answer(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-        if problem is _INTERNAL:
+        if isinstance(error, SyncError) and problem is _INTERNAL:
+            log.error("api.failed", path=request.url.path, reason=error.reason)  # its cause may quote a row
+        elif problem is _INTERNAL:
             log.error("api.failed", path=request.url.path, exc_info=error)
         elif problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             log.warning("api.unavailable", path=request.url.path, reason=str(error))

@@ -28,8 +28,14 @@ async def serve(settings: Settings, *, stop: asyncio.Event, listening: Callable[
     Raises:
         SettingsError: the address cannot be used, or an active integration lacks its secrets.
     """
-    app = create_app(settings)
-    with _bound(settings.host, settings.port) as bound:
+    await serve_app(create_app(settings), settings.host, settings.port, stop=stop, listening=listening)
+
+
+async def serve_app(
+    app: Litestar, host: str, port: int, *, stop: asyncio.Event, listening: Callable[[str], None]
+) -> None:
+    """Run any app in the same way."""
+    with _bound(host, port) as bound:
         async with _opened(app):
             server = _Server(_config(app), listening=lambda: listening(_address(bound)))
             async with _stopped_by(stop, server):

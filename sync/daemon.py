@@ -7,6 +7,7 @@ run at once.
 
 import asyncio
 import signal
+import time
 from contextlib import suppress
 from datetime import timedelta
 
@@ -62,10 +63,13 @@ class Daemon:
     async def _listen(self) -> None:
         failures = 0
         while True:
+            began = time.monotonic()
             try:
                 await self._database.listen(CHANNEL, self._wake)
             except Retry as retry:
                 log.warning("daemon.not_listening", reason=retry.reason, action="polling meanwhile")
+            if time.monotonic() - began > WAIT_SECONDS[-1]:
+                failures = 0  # it did listen for a while
             await asyncio.sleep(_wait_seconds(failures))
             failures += 1
 

@@ -68,6 +68,7 @@ class Drain:
     async def run(self, stop: asyncio.Event | None = None) -> Counts:
         """Apply slices until nothing is due, or, after the slice in hand, until `stop` is set."""
         total = Counts()
+        self._integrations.clear()  # what admins changed of them counts from here on
         while not (stop and stop.is_set()):
             claimed, counts = await self.drain_slice()
             total.add(counts)
@@ -99,17 +100,27 @@ class Drain:
         refused: list[Settlement] = []
         for event in events:
             try:
-                engine, context = self._integrations[event.integration_id]
-                records = ENGINES[engine].map(event.event_type, event.payload.encode(), context)
-                mapped.append(_Mapped(event, records))
-            except KeyError:
-                reason = "the integration is not active: activate it in mirror.integrations"
-                refused.append(Settlement(event.id, "retry", reason, retry_after=RETRY_SECONDS[-1]))
+                mapped.append(_Mapped(event, self._records(event)))
+            except Retry as retry:
+                refused.append(Settlement(event.id, "retry", retry.reason, retry_after=RETRY_SECONDS[-1]))
             except Skip as skip:
                 refused.append(Settlement(event.id, "skipped", skip.reason))
             except Reject as reject:
                 refused.append(Settlement(event.id, "dead", reject.reason))
+            except Exception as error:
+                log.exception("drain.fault", event=str(event.id), action="the event is dead, the others go on")
+                refused.append(
+                    Settlement(event.id, "dead", f"a fault of the mirror: {type(error).__name__}; see its log")
+                )
         return mapped, refused
+
+    def _records(self, event: Claimed) -> list[Record]:
+        engine, context = self._integrations.get(event.integration_id, (None, None))
+        if engine is None or context is None:
+            raise Retry("the integration is not active: activate it in mirror.integrations")
+        if engine not in ENGINES:
+            raise Retry(f"this version does not know the engine {engine}: install a newer mirror")
+        return ENGINES[engine].map(event.event_type, event.payload.encode(), context)
 
     async def _settle(self, token: UUID, settlements: Sequence[Settlement], counts: Counts) -> None:
         if settlements:

@@ -7,6 +7,9 @@ from functools import lru_cache
 
 import phonenumbers
 
+DIGITS = range(6, 16)
+"""How many digits the tables take (E.164: 15 at the most). Some numbering plans leave room for more, or for less."""
+
 
 @lru_cache(maxsize=20_000)
 def phone_digits(entered: str | None, region: str) -> str | None:
@@ -20,4 +23,5 @@ def phone_digits(entered: str | None, region: str) -> str | None:
         return None
     if not phonenumbers.is_possible_number(number):
         return None
-    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164).removeprefix("+")
+    digits = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164).removeprefix("+")
+    return digits if len(digits) in DIGITS else None

@@ -101,7 +101,7 @@ def _between(low: float, high: float) -> Callable[[float], None]:
 
 
 def _are_secrets(values: list[str]) -> None:
-    for value in values:
+    for value in values or [""]:
         try:
             key = base64.b64decode(value.strip().removeprefix(SECRET_PREFIX), validate=True)
         except binascii.Error:

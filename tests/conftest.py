@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator, Iterator
 import asyncpg
 import pytest
 
+from sync.database import connect
 from sync.migrate import migrate
+from tests.mirror import Mirror
 from tests.postgres import TestServer, apply_platform, running_server
 
 
@@ -57,3 +59,10 @@ async def connection(database: str) -> AsyncIterator[asyncpg.Connection]:
     opened = await asyncpg.connect(database)
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+async def mirror(database: str, connection: asyncpg.Connection) -> AsyncIterator[Mirror]:
+    """Inbox and drain over `database`."""
+    async with connect(database) as door:
+        yield await Mirror.over(door, connection)

@@ -9,19 +9,21 @@ returns table (
 language sql
 set search_path = ''
 as $$
-    update mirror.webhook_events as e
-    set
-        claimed_by = p_claim,
-        available_at = now() + p_lease,
-        attempts = e.attempts + 1
-    from (
+    -- Materialized: a plan that ran this twice would lock, and lease, more than p_limit.
+    with due as materialized (
         select w.id
         from mirror.webhook_events as w
         where w.state = 'pending' and w.available_at <= now()
         order by w.available_at, w.id
         limit p_limit
         for update skip locked
-    ) as due
+    )
+    update mirror.webhook_events as e
+    set
+        claimed_by = p_claim,
+        available_at = now() + p_lease,
+        attempts = e.attempts + 1
+    from due
     where e.id = due.id
     returning e.id, e.integration_id, e.event_type, e.payload, e.attempts
 $$;

@@ -32,7 +32,7 @@ begin
         street_line_1, street_line_2, city, province, postal_code, country_code, country_name, phone_number,
         phone_as_entered, custom_fields
     )
-    select
+    select distinct on (r.source_id)
         p_store_id, c.id, p_source, r.source_id, c.source_version, r.address_type, r.is_default, r.full_name,
         r.company, r.street_line_1, r.street_line_2, r.city, r.province, r.postal_code, r.country_code,
         r.country_name, r.phone_number, r.phone_as_entered, coalesce(r.custom_fields, '{}')
@@ -50,7 +50,8 @@ begin
     inner join public.customers as c
         on c.store_id = p_store_id and c.source = p_source and c.source_id = r.customer_source_id
     where c.id = any(p_customers)
-    order by r.source_id
+    -- An address that moved may stand in two books of one slice: the newer book has it.
+    order by r.source_id, c.source_version desc
     on conflict (store_id, source, source_id) do update set
         customer_id = excluded.customer_id,
         source_version = excluded.source_version,

@@ -1,7 +1,7 @@
 create function mirror.lock_customers(
     p_store_id uuid,
     p_source public.commerce_engine,
-    p_source_ids text []
+    p_source_ids text[]
 ) returns void
 language plpgsql
 set search_path = ''
@@ -15,8 +15,8 @@ begin
 end
 $$;
 
-comment on function mirror.lock_customers(uuid, public.commerce_engine, text []) is
+comment on function mirror.lock_customers(uuid, public.commerce_engine, text[]) is
 'Locks these customers in the order of their ids, until the transaction ends: whoever writes customers or their orders does so '
 'first, and so nobody waits for each other in a circle.';
-revoke execute on function mirror.lock_customers(uuid, public.commerce_engine, text []) from public;
-grant execute on function mirror.lock_customers(uuid, public.commerce_engine, text []) to service_role;
+revoke execute on function mirror.lock_customers(uuid, public.commerce_engine, text[]) from public;
+grant execute on function mirror.lock_customers(uuid, public.commerce_engine, text[]) to service_role;

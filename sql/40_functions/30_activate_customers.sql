@@ -4,9 +4,16 @@ set search_path = ''
 as $$
 begin
     -- Two transactions may each bring a customer with the same address and not see the other's. Then the unique index
-    -- stops the second one here; when it looks again, the first has committed.
+    -- stops the second one here; when it looks again, the first has committed. And one may take the active customer away
+    -- while the other brings an older one: so whoever chooses waits for all who have a customer of the address in hand.
     for attempt in 1..10 loop
         begin
+            perform
+            from public.customers
+            where store_id = p_store_id and email = any(p_emails)
+            order by source_id
+            for no key update;
+
             with ranked as (
                 select
                     id,

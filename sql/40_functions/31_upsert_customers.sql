@@ -31,6 +31,7 @@ declare
     v_written uuid[];
     v_emails text[];
     v_actor text;
+    v_was_overtaken boolean;
 begin
     select store_id, engine into strict v_store_id, v_source
     from mirror.integrations
@@ -38,7 +39,11 @@ begin
     v_actor := mirror.act_as('engine:' || v_source);
 
     -- Lock what is there in key order, and remember the addresses that may become free.
-    select jsonb_object_agg(known.source_id, known.email) filter (where known.deleted_at is null) into v_known
+    select
+        coalesce(
+            jsonb_object_agg(known.source_id, case when known.deleted_at is null then known.email end), '{}'
+        )
+    into v_known
     from (
         select c.source_id, c.email, c.deleted_at
         from public.customers as c
@@ -93,20 +98,26 @@ begin
                 else c.is_active and c.email is not distinct from excluded.email
             end
         where c.source_version < excluded.source_version
-        returning c.id, c.source_id, c.email
+        returning c.id, c.source_id, c.email, c.xmax <> 0 as was_there
     )
     select
         array_agg(distinct w.id),
         array_agg(distinct e.email) filter (
             where e.email is not null and w.email is distinct from (v_known ->> w.source_id)
-        )
-    into v_written, v_emails
+        ),
+        bool_or(w.was_there and not v_known ? w.source_id)
+    into v_written, v_emails, v_was_overtaken
     from written as w
     cross join lateral (values (w.email::text), (v_known ->> w.source_id)) as e (email);
 
     if v_written is null then
         perform mirror.act_as(v_actor);
         return 0;
+    end if;
+    -- Somebody else brought a customer after we looked: the address that they had before is not known here.
+    if v_was_overtaken then
+        raise exception 'another transaction brought one of these customers at the same moment'
+        using errcode = 'serialization_failure', hint = 'Do the same again.';
     end if;
     if v_emails is not null then
         perform mirror.activate_customers(v_store_id, v_emails);

@@ -498,19 +498,21 @@ returns table (
 language sql
 set search_path = ''
 as $$
-    update mirror.webhook_events as e
-    set
-        claimed_by = p_claim,
-        available_at = now() + p_lease,
-        attempts = e.attempts + 1
-    from (
+    -- Materialized: a plan that ran this twice would lock, and lease, more than p_limit.
+    with due as materialized (
         select w.id
         from mirror.webhook_events as w
         where w.state = 'pending' and w.available_at <= now()
         order by w.available_at, w.id
         limit p_limit
         for update skip locked
-    ) as due
+    )
+    update mirror.webhook_events as e
+    set
+        claimed_by = p_claim,
+        available_at = now() + p_lease,
+        attempts = e.attempts + 1
+    from due
     where e.id = due.id
     returning e.id, e.integration_id, e.event_type, e.payload, e.attempts
 $$;
@@ -611,7 +613,7 @@ begin
         street_line_1, street_line_2, city, province, postal_code, country_code, country_name, phone_number,
         phone_as_entered, custom_fields
     )
-    select
+    select distinct on (r.source_id)
         p_store_id, c.id, p_source, r.source_id, c.source_version, r.address_type, r.is_default, r.full_name,
         r.company, r.street_line_1, r.street_line_2, r.city, r.province, r.postal_code, r.country_code,
         r.country_name, r.phone_number, r.phone_as_entered, coalesce(r.custom_fields, '{}')
@@ -629,7 +631,8 @@ begin
     inner join public.customers as c
         on c.store_id = p_store_id and c.source = p_source and c.source_id = r.customer_source_id
     where c.id = any(p_customers)
-    order by r.source_id
+    -- An address that moved may stand in two books of one slice: the newer book has it.
+    order by r.source_id, c.source_version desc
     on conflict (store_id, source, source_id) do update set
         customer_id = excluded.customer_id,
         source_version = excluded.source_version,
@@ -664,7 +667,7 @@ to service_role;
 create function mirror.lock_customers(
     p_store_id uuid,
     p_source public.commerce_engine,
-    p_source_ids text []
+    p_source_ids text[]
 ) returns void
 language plpgsql
 set search_path = ''
@@ -678,20 +681,27 @@ begin
 end
 $$;
 
-comment on function mirror.lock_customers(uuid, public.commerce_engine, text []) is
+comment on function mirror.lock_customers(uuid, public.commerce_engine, text[]) is
 'Locks these customers in the order of their ids, until the transaction ends: whoever writes customers or their orders does so '
 'first, and so nobody waits for each other in a circle.';
-revoke execute on function mirror.lock_customers(uuid, public.commerce_engine, text []) from public;
-grant execute on function mirror.lock_customers(uuid, public.commerce_engine, text []) to service_role;
+revoke execute on function mirror.lock_customers(uuid, public.commerce_engine, text[]) from public;
+grant execute on function mirror.lock_customers(uuid, public.commerce_engine, text[]) to service_role;
 create function mirror.activate_customers(p_store_id uuid, p_emails text[]) returns void
 language plpgsql
 set search_path = ''
 as $$
 begin
     -- Two transactions may each bring a customer with the same address and not see the other's. Then the unique index
-    -- stops the second one here; when it looks again, the first has committed.
+    -- stops the second one here; when it looks again, the first has committed. And one may take the active customer away
+    -- while the other brings an older one: so whoever chooses waits for all who have a customer of the address in hand.
     for attempt in 1..10 loop
         begin
+            perform
+            from public.customers
+            where store_id = p_store_id and email = any(p_emails)
+            order by source_id
+            for no key update;
+
             with ranked as (
                 select
                     id,
@@ -762,13 +772,18 @@ declare
     v_known jsonb;
     v_written uuid[];
     v_emails text[];
+    v_was_overtaken boolean;
 begin
     select store_id, engine into strict v_store_id, v_source
     from mirror.integrations
     where id = p_integration_id;
 
     -- Lock what is there in key order, and remember the addresses that may become free.
-    select jsonb_object_agg(known.source_id, known.email) filter (where known.deleted_at is null) into v_known
+    select
+        coalesce(
+            jsonb_object_agg(known.source_id, case when known.deleted_at is null then known.email end), '{}'
+        )
+    into v_known
     from (
         select c.source_id, c.email, c.deleted_at
         from public.customers as c
@@ -823,19 +838,25 @@ begin
                 else c.is_active and c.email is not distinct from excluded.email
             end
         where c.source_version < excluded.source_version
-        returning c.id, c.source_id, c.email
+        returning c.id, c.source_id, c.email, c.xmax <> 0 as was_there
     )
     select
         array_agg(distinct w.id),
         array_agg(distinct e.email) filter (
             where e.email is not null and w.email is distinct from (v_known ->> w.source_id)
-        )
-    into v_written, v_emails
+        ),
+        bool_or(w.was_there and not v_known ? w.source_id)
+    into v_written, v_emails, v_was_overtaken
     from written as w
     cross join lateral (values (w.email::text), (v_known ->> w.source_id)) as e (email);
 
     if v_written is null then
         return 0;
+    end if;
+    -- Somebody else brought a customer after we looked: the address that they had before is not known here.
+    if v_was_overtaken then
+        raise exception 'another transaction brought one of these customers at the same moment'
+        using errcode = 'serialization_failure', hint = 'Do the same again.';
     end if;
     if v_emails is not null then
         perform mirror.activate_customers(v_store_id, v_emails);

@@ -72,5 +72,5 @@ REGULARS = (
     Person("Indika", "Weerakoon", "0771234609", "23 Market Street", "Gampaha", "11000"),
     Person("Janaki", "Thambirajah", "0771234610", "8 Church Road", "Vavuniya", "43000"),
     Person("Kasun", "Ekanayake", "0771234611", "2/7 Park Terrace", "Kegalle", "71000"),
-    Person("Lihini", "Amarasinghe", "0771234612", "36 Lotus Road", "Polonnaruwa", "51000"),
+    Person("Lihini", "Amarasinghe", "", "36 Lotus Road", "Polonnaruwa", "51000"),
 )

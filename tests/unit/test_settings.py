@@ -1,0 +1,76 @@
+"""Settings come from the environment, and one error lists all that is missing or wrong with it."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import pytest
+
+from sync.settings import SettingsError, load_secrets, load_settings
+
+VARIABLES = [
+    "DATABASE_URL", "MIRROR_HOME", "MIRROR_HOST", "MIRROR_PORT", "MIRROR_MAX_BODY_BYTES", "MIRROR_SLICE_SIZE",
+    "MIRROR_LEASE_SECONDS", "MIRROR_POLL_SECONDS", "MIRROR_DATABASE_CONNECTIONS",
+]  # fmt: skip
+GOOD = "whsec_" + base64.b64encode(b"a secret of twenty-four bytes or more").decode()
+SHORT = "whsec_" + base64.b64encode(b"too short").decode()
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_everything_has_a_default() -> None:
+    settings = load_settings()
+    assert (settings.database_url, settings.home) == (None, Path(".mirror"))
+    assert (settings.host, settings.port) == ("127.0.0.1", 8787)
+    assert settings.lease_seconds > settings.poll_seconds
+
+
+def test_settings_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://me@host/shop")
+    monkeypatch.setenv("MIRROR_POLL_SECONDS", "0.5")
+    settings = load_settings()
+    assert (settings.database_url, settings.poll_seconds) == ("postgresql://me@host/shop", 0.5)
+
+
+def test_one_error_lists_all_that_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = {
+        "DATABASE_URL": "mysql://me@host/shop", "MIRROR_PORT": "70000", "MIRROR_SLICE_SIZE": "many",
+        "MIRROR_LEASE_SECONDS": "0", "MIRROR_POLL_SECONDS": "nan",
+    }  # fmt: skip
+    for name, value in wrong.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    message = str(caught.value)
+    assert [text.split(":")[0].strip() for text in message.splitlines()[1:]] == sorted(wrong)
+    assert "MIRROR_PORT: must be from 0 to 65535" in message
+    assert "postgresql://user:password@host" in message
+
+
+def test_a_wrong_address_is_not_repeated_for_it_may_hold_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "mysql://me:opensesame@host/shop")
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert "opensesame" not in str(caught.value)
+
+
+def test_secrets_are_read_newest_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = "whsec_" + base64.b64encode(b"another secret, of as many bytes").decode()
+    monkeypatch.setenv("SHOP_SECRETS", f"{other}, {GOOD}")
+    assert load_secrets(["SHOP_SECRETS"]) == {"SHOP_SECRETS": (other, GOOD)}
+
+
+@pytest.mark.parametrize("value", ["", SHORT, GOOD.removeprefix("whsec_"), "whsec_***", f"{GOOD},{SHORT}", f"{GOOD},"])
+def test_a_secret_that_is_none_is_explained_and_not_repeated(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("SHOP_SECRETS", value)
+    with pytest.raises(SettingsError) as caught:
+        load_secrets(["SHOP_SECRETS", "OTHER_SECRETS"])
+    message = str(caught.value)
+    assert "OTHER_SECRETS: Environment variable" in message
+    assert "SHOP_SECRETS: must be whsec_ and the base64 of at least 24 bytes" in message
+    assert not value or value not in message
