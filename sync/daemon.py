@@ -1,4 +1,4 @@
-"""The daemon: keeps the tables up with the inbox until it is told to stop.
+"""The daemon: keeps the tables up with the inbox, and does the scheduled work, until it is told to stop.
 
 A notification wakes it (LISTEN), a poll in case none came. While the database is away it waits, longer each
 time, and goes on when it is back. Told to stop, it finishes the slice in hand. As many daemons as you like may
@@ -16,6 +16,7 @@ import structlog
 from sync.database import Database, connect
 from sync.drain import Counts, Drain
 from sync.errors import Retry
+from sync.schedule import keep_schedule
 from sync.settings import Settings
 
 log = structlog.get_logger()
@@ -47,16 +48,17 @@ class Daemon:
         self._wake = asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Listen and drain until `stop` is set."""
+        """Listen, drain and keep the schedule until `stop` is set."""
         listening = asyncio.create_task(self._listen())
         draining = asyncio.create_task(self._keep_draining(stop))
+        scheduling = asyncio.create_task(keep_schedule(self._database, stop))
         stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait((listening, draining, stopping), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((listening, draining, scheduling, stopping), return_when=asyncio.FIRST_COMPLETED)
         stop.set()
         self._wake.set()
         listening.cancel()
         stopping.cancel()
-        await draining
+        await asyncio.gather(draining, scheduling)
         with suppress(asyncio.CancelledError):
             await listening
 

@@ -15,15 +15,15 @@ comment on function public.cleanup_expired_otps() is 'Deletes the OTP sessions t
 revoke execute on function public.cleanup_expired_otps() from public;
 grant execute on function public.cleanup_expired_otps() to service_role;
 
-create function mirror.run_schedule() returns text[]
+create function mirror.run_schedule() returns table (job text, error text)
 language plpgsql
 set search_path = ''
 as $$
 declare
     v_job mirror.schedule;
     v_error text;
-    v_done text[] := '{}';
 begin
+    -- A job that another instance has in hand is locked: it is done there. One that was done meanwhile is no longer due.
     for v_job in
         select * from mirror.schedule as s
         where s.last_run_at is null or s.last_run_at + s.every <= now()
@@ -35,16 +35,15 @@ begin
             execute v_job.command;
         exception when others then
             v_error := sqlerrm;
-            raise warning 'the scheduled job % failed: %', v_job.job, v_error;
         end;
-        update mirror.schedule set last_run_at = now(), last_error = v_error where id = v_job.id;
-        v_done := v_done || v_job.job;
+        update mirror.schedule as s set last_run_at = now(), last_error = v_error where s.id = v_job.id;
+        return query select v_job.job, v_error;
     end loop;
-    return v_done;
 end
 $$;
 
 comment on function mirror.run_schedule() is
-'Does the scheduled work that is due, each job once whoever calls, and returns which. What failed is in mirror.schedule.last_error.';
+'Does the scheduled work that is due, each job once whoever calls, and returns which, with the error of what failed: that is also '
+'in mirror.schedule.last_error. A failed job undoes only itself, and is tried again when it is due next.';
 revoke execute on function mirror.run_schedule() from public;
 grant execute on function mirror.run_schedule() to service_role;

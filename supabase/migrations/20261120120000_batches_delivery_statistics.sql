@@ -334,6 +334,8 @@ create table mirror.schedule (
 );
 
 comment on table mirror.schedule is 'Work that comes round: done by the daemon, whichever instance, or by pg_cron where it exists.';
+comment on column mirror.schedule.command is 'The SQL statement that does it. It runs with the rights of postgres, so that service_role may not change it.';
+comment on column mirror.schedule.last_error is 'Why the last run failed; empty when it did not.';
 
 create trigger touch_updated_at before update on mirror.schedule
 for each row execute function mirror.touch_updated_at();
@@ -2206,15 +2208,15 @@ comment on function public.cleanup_expired_otps() is 'Deletes the OTP sessions t
 revoke execute on function public.cleanup_expired_otps() from public;
 grant execute on function public.cleanup_expired_otps() to service_role;
 
-create function mirror.run_schedule() returns text[]
+create function mirror.run_schedule() returns table (job text, error text)
 language plpgsql
 set search_path = ''
 as $$
 declare
     v_job mirror.schedule;
     v_error text;
-    v_done text[] := '{}';
 begin
+    -- A job that another instance has in hand is locked: it is done there. One that was done meanwhile is no longer due.
     for v_job in
         select * from mirror.schedule as s
         where s.last_run_at is null or s.last_run_at + s.every <= now()
@@ -2226,17 +2228,16 @@ begin
             execute v_job.command;
         exception when others then
             v_error := sqlerrm;
-            raise warning 'the scheduled job % failed: %', v_job.job, v_error;
         end;
-        update mirror.schedule set last_run_at = now(), last_error = v_error where id = v_job.id;
-        v_done := v_done || v_job.job;
+        update mirror.schedule as s set last_run_at = now(), last_error = v_error where s.id = v_job.id;
+        return query select v_job.job, v_error;
     end loop;
-    return v_done;
 end
 $$;
 
 comment on function mirror.run_schedule() is
-'Does the scheduled work that is due, each job once whoever calls, and returns which. What failed is in mirror.schedule.last_error.';
+'Does the scheduled work that is due, each job once whoever calls, and returns which, with the error of what failed: that is also '
+'in mirror.schedule.last_error. A failed job undoes only itself, and is tried again when it is due next.';
 revoke execute on function mirror.run_schedule() from public;
 grant execute on function mirror.run_schedule() to service_role;
 
@@ -2519,7 +2520,7 @@ grant select on public.order_tracking, public.orders_needing_attention, mirror.s
 
 grant select, insert on mirror.audit_log to service_role;
 
-grant select, update on mirror.schedule to service_role;
+grant select, update (last_run_at, last_error) on mirror.schedule to service_role;
 
 -- What Supabase brings and a plain Postgres lacks: used where it exists, and not missed where it does not.
 
