@@ -14,7 +14,8 @@ create table mirror.audit_log (
 
 comment on table mirror.audit_log is
 'Who changed what in batches, deliveries and customers'' consent. Rows are added, never changed or removed.';
-comment on column mirror.audit_log.actor is 'engine:vendure, studio, batch, api:<user>, or a database role.';
+comment on column mirror.audit_log.actor is 'engine:vendure, studio, service, api:<user>, or a database role.';
+comment on column mirror.audit_log.database_role is 'The role that the change was made with; through PostgREST, the token''s.';
 comment on column mirror.audit_log.old_values is 'The columns that changed, before; of a deleted row all.';
 comment on column mirror.audit_log.new_values is 'The columns that changed, after; of a new row all.';
 

@@ -11,6 +11,7 @@ begin
             when session_user = 'authenticator'
                 then 'api:' || coalesce(v_claims ->> 'sub', v_claims ->> 'role', current_user)
             when current_setting('application_name') like 'supabase/dashboard%' then 'studio'
+            when current_setting('application_name') like 'commerce-mirror%' then 'service'
             else session_user
         end
     );
@@ -18,8 +19,8 @@ end
 $$;
 
 comment on function mirror.current_actor() is
-'Who is changing rows now: engine:vendure, studio, api:<user>, or a database role. For the record, not for security: all but '
-'session_user can be set by whoever is connected.';
+'Who is changing rows now: engine:vendure, studio, service (the API, the daemon), api:<user>, or a database role. For the record, '
+'not for security: all but session_user can be set by whoever is connected.';
 revoke execute on function mirror.current_actor() from public;
 grant execute on function mirror.current_actor() to service_role;
 

@@ -1,55 +1,102 @@
-create function mirror.audit() returns trigger
-language plpgsql
+create function mirror.acting_role() returns text
+language sql stable
 set search_path = ''
 as $$
-declare
-    v_ignored constant text[] := '{updated_at,order_count,is_ready}';
-    v_old jsonb := case when tg_op <> 'INSERT' then to_jsonb(old) - v_ignored end;
-    v_new jsonb := case when tg_op <> 'DELETE' then to_jsonb(new) - v_ignored end;
-    v_row jsonb := coalesce(v_new, v_old);
+    select coalesce(nullif(current_setting('role'), 'none'), session_user)
+$$;
+
+comment on function mirror.acting_role() is
+'The database role of whoever is connected, or that PostgREST has taken on for them; not that of a function''s owner.';
+revoke execute on function mirror.acting_role() from public;
+grant execute on function mirror.acting_role() to service_role;
+
+-- The audit's triggers run with their owner's rights: nobody else may add to mirror.audit_log, or could forge it.
+
+create function mirror.audit() returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
 begin
-    if tg_op = 'UPDATE' then
-        select jsonb_object_agg(o.key, o.value), jsonb_object_agg(o.key, v_new -> o.key)
-        into v_old, v_new
-        from jsonb_each(v_old) as o
-        where o.value is distinct from v_new -> o.key;
-        if v_old is null then
-            return null;
-        end if;
+    if tg_op = 'INSERT' then
+        insert into mirror.audit_log (store_id, actor, database_role, action, table_name, row_id, new_values)
+        select
+            a.store_id, mirror.current_actor(), mirror.acting_role(), 'insert', tg_table_name, a.id, to_jsonb(a) - tg_argv
+        from after as a;
+    elsif tg_op = 'DELETE' then
+        insert into mirror.audit_log (store_id, actor, database_role, action, table_name, row_id, old_values)
+        select
+            b.store_id, mirror.current_actor(), mirror.acting_role(), 'delete', tg_table_name, b.id, to_jsonb(b) - tg_argv
+        from before as b;
+    else
+        insert into mirror.audit_log (
+            store_id, actor, database_role, action, table_name, row_id, old_values, new_values
+        )
+        select
+            a.store_id, mirror.current_actor(), mirror.acting_role(), 'update', tg_table_name, a.id,
+            changed.old_values, changed.new_values
+        from after as a
+        left join before as b using (id)
+        cross join lateral (
+            select jsonb_object_agg(n.key, o.value) as old_values, jsonb_object_agg(n.key, n.value) as new_values
+            from jsonb_each(to_jsonb(a) - tg_argv) as n
+            left join jsonb_each(to_jsonb(b) - tg_argv) as o using (key)
+            where n.value is distinct from o.value
+        ) as changed
+        where changed.new_values is not null;
     end if;
-    insert into mirror.audit_log (
-        store_id, actor, database_role, action, table_name, row_id, old_values, new_values
-    ) values (
-        (v_row ->> 'store_id')::uuid, mirror.current_actor(), session_user, lower(tg_op), tg_table_name,
-        (v_row ->> 'id')::uuid, v_old, v_new
-    );
     return null;
 end
 $$;
 
-comment on function mirror.audit() is 'Trigger: notes in mirror.audit_log who changed which columns of a row.';
+comment on function mirror.audit() is
+'Trigger: notes in mirror.audit_log who changed which columns of which rows. Its arguments are the columns that are not noted.';
 revoke execute on function mirror.audit() from public;
 
 create function mirror.audit_consent() returns trigger
-language plpgsql
+language plpgsql security definer
 set search_path = ''
 as $$
 begin
-    insert into mirror.audit_log (
-        store_id, actor, database_role, action, table_name, row_id, old_values, new_values
-    ) values (
-        new.store_id, mirror.current_actor(), session_user, lower(tg_op), tg_table_name, new.id,
-        case when tg_op = 'UPDATE' then
-            jsonb_build_object('marketing_consent', old.marketing_consent, 'phone_verified', old.phone_verified)
-        end,
-        jsonb_build_object('marketing_consent', new.marketing_consent, 'phone_verified', new.phone_verified)
-    );
+    if tg_op = 'INSERT' then
+        insert into mirror.audit_log (store_id, actor, database_role, action, table_name, row_id, new_values)
+        select
+            a.store_id, mirror.current_actor(), mirror.acting_role(), 'insert', tg_table_name, a.id,
+            jsonb_build_object(
+                'marketing_consent', a.marketing_consent, 'phone_verified', a.phone_verified,
+                'auth_user_id', a.auth_user_id
+            )
+        from after as a
+        where a.marketing_consent or a.phone_verified or a.auth_user_id is not null;
+    else
+        insert into mirror.audit_log (
+            store_id, actor, database_role, action, table_name, row_id, old_values, new_values
+        )
+        select
+            a.store_id, mirror.current_actor(), mirror.acting_role(), 'update', tg_table_name, a.id,
+            changed.old_values, changed.new_values
+        from after as a
+        inner join before as b using (id)
+        cross join lateral (
+            select jsonb_object_agg(c.name, c.old_value) as old_values, jsonb_object_agg(c.name, c.new_value) as new_values
+            from (
+                values
+                ('marketing_consent', to_jsonb(b.marketing_consent), to_jsonb(a.marketing_consent)),
+                ('phone_verified', to_jsonb(b.phone_verified), to_jsonb(a.phone_verified)),
+                ('auth_user_id', to_jsonb(b.auth_user_id), to_jsonb(a.auth_user_id))
+            ) as c (name, old_value, new_value)
+            where c.old_value is distinct from c.new_value
+        ) as changed
+        where
+            (a.marketing_consent, a.phone_verified, a.auth_user_id)
+            is distinct from (b.marketing_consent, b.phone_verified, b.auth_user_id);
+    end if;
     return null;
 end
 $$;
 
 comment on function mirror.audit_consent() is
-'Trigger: notes in mirror.audit_log who changed a customer''s consent, and nothing else of the customer.';
+'Trigger: notes in mirror.audit_log who changed a customer''s consent, or what opens the customer''s data to a user, and nothing '
+'else of the customer.';
 revoke execute on function mirror.audit_consent() from public;
 
 create function mirror.refuse_change() returns trigger

@@ -4,8 +4,15 @@ create trigger guard before insert or update or delete on public.import_batches
 for each row execute function mirror.guard_batch();
 create trigger follow after update on public.import_batches
 for each row execute function mirror.follow_batch();
-create trigger audit after insert or update or delete on public.import_batches
-for each row execute function mirror.audit();
+create trigger audit_insert after insert on public.import_batches
+referencing new table as after
+for each statement execute function mirror.audit('updated_at', 'order_count', 'is_ready');
+create trigger audit_update after update on public.import_batches
+referencing old table as before new table as after
+for each statement execute function mirror.audit('updated_at', 'order_count', 'is_ready');
+create trigger audit_delete after delete on public.import_batches
+referencing old table as before
+for each statement execute function mirror.audit('updated_at', 'order_count', 'is_ready');
 
 create trigger guard before insert or update or delete on public.order_batch_assignments
 for each row execute function mirror.guard_assignment();
@@ -18,8 +25,15 @@ for each statement execute function mirror.follow_moved_assignments();
 create trigger follow_delete after delete on public.order_batch_assignments
 referencing old table as before
 for each statement execute function mirror.follow_ended_assignments();
-create trigger audit after insert or update or delete on public.order_batch_assignments
-for each row execute function mirror.audit();
+create trigger audit_insert after insert on public.order_batch_assignments
+referencing new table as after
+for each statement execute function mirror.audit('updated_at');
+create trigger audit_update after update on public.order_batch_assignments
+referencing old table as before new table as after
+for each statement execute function mirror.audit('updated_at');
+create trigger audit_delete after delete on public.order_batch_assignments
+referencing old table as before
+for each statement execute function mirror.audit('updated_at');
 
 create trigger guard before delete on public.customer_orders_summary
 for each row execute function mirror.guard_order();
@@ -44,13 +58,16 @@ for each statement execute function mirror.roll_up_changed_deliveries();
 create trigger roll_up_delete after delete on public.order_delivery_status
 referencing old table as before
 for each statement execute function mirror.roll_up_ended_deliveries();
-create trigger audit after update on public.order_delivery_status
-for each row
-when (
-    (old.stage, old.tracking_number, old.carrier, old.note, old.eta)
-    is distinct from (new.stage, new.tracking_number, new.carrier, new.note, new.eta)
-)
-execute function mirror.audit();
+create trigger audit_update after update on public.order_delivery_status
+referencing old table as before new table as after
+for each statement execute function mirror.audit(
+    'updated_at', 'stage_since', 'confirmed_at', 'sourcing_at', 'arrived_at', 'dispatched_at', 'delivered_at'
+);
+create trigger audit_delete after delete on public.order_delivery_status
+referencing old table as before
+for each statement execute function mirror.audit(
+    'updated_at', 'stage_since', 'confirmed_at', 'sourcing_at', 'arrived_at', 'dispatched_at', 'delivered_at'
+);
 create constraint trigger require_tracking_number after update on public.order_delivery_status
 deferrable initially deferred
 for each row
@@ -59,14 +76,15 @@ execute function mirror.require_tracking_number();
 
 create trigger append_only before update or delete on public.order_delivery_status_events
 for each row execute function mirror.refuse_change();
+create trigger append_only_truncate before truncate on public.order_delivery_status_events
+for each statement execute function mirror.refuse_change();
 
-create trigger audit_consent_insert after insert on public.customers
-for each row when (new.marketing_consent or new.phone_verified)
-execute function mirror.audit_consent();
-create trigger audit_consent_update after update on public.customers
-for each row
-when ((old.marketing_consent, old.phone_verified) is distinct from (new.marketing_consent, new.phone_verified))
-execute function mirror.audit_consent();
+create trigger audit_insert after insert on public.customers
+referencing new table as after
+for each statement execute function mirror.audit_consent();
+create trigger audit_update after update on public.customers
+referencing old table as before new table as after
+for each statement execute function mirror.audit_consent();
 
 create trigger append_only before update or delete on mirror.audit_log
 for each row execute function mirror.refuse_change();

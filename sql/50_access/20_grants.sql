@@ -54,5 +54,5 @@ mirror.delivery_norms
 to service_role;
 
 grant select on public.order_tracking, public.orders_needing_attention, mirror.stuck_deliveries to service_role;
-grant select, insert on mirror.audit_log to service_role;
+grant select on mirror.audit_log to service_role;
 grant select, update (last_run_at, last_error) on mirror.schedule to service_role;

@@ -277,7 +277,8 @@ create table mirror.audit_log (
 
 comment on table mirror.audit_log is
 'Who changed what in batches, deliveries and customers'' consent. Rows are added, never changed or removed.';
-comment on column mirror.audit_log.actor is 'engine:vendure, studio, batch, api:<user>, or a database role.';
+comment on column mirror.audit_log.actor is 'engine:vendure, studio, service, api:<user>, or a database role.';
+comment on column mirror.audit_log.database_role is 'The role that the change was made with; through PostgREST, the token''s.';
 comment on column mirror.audit_log.old_values is 'The columns that changed, before; of a deleted row all.';
 comment on column mirror.audit_log.new_values is 'The columns that changed, after; of a new row all.';
 
@@ -333,8 +334,10 @@ create table mirror.schedule (
     updated_at timestamptz not null default now()
 );
 
-comment on table mirror.schedule is 'Work that comes round: done by the daemon, whichever instance, or by pg_cron where it exists.';
-comment on column mirror.schedule.command is 'The SQL statement that does it. It runs with the rights of postgres, so that service_role may not change it.';
+comment on table mirror.schedule is
+'Work that comes round: done by the daemon, whichever instance, or by pg_cron where it exists.';
+comment on column mirror.schedule.command is
+'The SQL statement that does it. It runs with the rights of postgres, so that service_role may not change it.';
 comment on column mirror.schedule.last_error is 'Why the last run failed; empty when it did not.';
 
 create trigger touch_updated_at before update on mirror.schedule
@@ -363,6 +366,14 @@ create index customer_orders_summary_batch_id on public.customer_orders_summary 
 
 drop function mirror.record_delivery(uuid, public.commerce_engine, uuid[], jsonb, mirror.stage_columns);
 
+-- They are made anew below: who is a customer is said once, and the phone that a token proves counts, too.
+drop policy "customers read themselves" on public.customers;
+drop policy "customers read their addresses" on public.customer_addresses;
+drop policy "customers read their orders" on public.customer_orders_summary;
+drop policy "customers read the items of their orders" on public.customer_order_items;
+drop policy "customers read the delivery of their orders" on public.order_delivery_status;
+drop policy "customers read the delivery history of their orders" on public.order_delivery_status_events;
+
 create function mirror.current_actor() returns text
 language plpgsql stable
 set search_path = ''
@@ -376,6 +387,7 @@ begin
             when session_user = 'authenticator'
                 then 'api:' || coalesce(v_claims ->> 'sub', v_claims ->> 'role', current_user)
             when current_setting('application_name') like 'supabase/dashboard%' then 'studio'
+            when current_setting('application_name') like 'commerce-mirror%' then 'service'
             else session_user
         end
     );
@@ -383,8 +395,8 @@ end
 $$;
 
 comment on function mirror.current_actor() is
-'Who is changing rows now: engine:vendure, studio, api:<user>, or a database role. For the record, not for security: all but '
-'session_user can be set by whoever is connected.';
+'Who is changing rows now: engine:vendure, studio, service (the API, the daemon), api:<user>, or a database role. For the record, '
+'not for security: all but session_user can be set by whoever is connected.';
 revoke execute on function mirror.current_actor() from public;
 grant execute on function mirror.current_actor() to service_role;
 
@@ -417,58 +429,105 @@ comment on function mirror.act_as(text) is 'Sets the actor for the rest of the t
 revoke execute on function mirror.act_as(text) from public;
 grant execute on function mirror.act_as(text) to service_role;
 
-create function mirror.audit() returns trigger
-language plpgsql
+create function mirror.acting_role() returns text
+language sql stable
 set search_path = ''
 as $$
-declare
-    v_ignored constant text[] := '{updated_at,order_count,is_ready}';
-    v_old jsonb := case when tg_op <> 'INSERT' then to_jsonb(old) - v_ignored end;
-    v_new jsonb := case when tg_op <> 'DELETE' then to_jsonb(new) - v_ignored end;
-    v_row jsonb := coalesce(v_new, v_old);
+    select coalesce(nullif(current_setting('role'), 'none'), session_user)
+$$;
+
+comment on function mirror.acting_role() is
+'The database role of whoever is connected, or that PostgREST has taken on for them; not that of a function''s owner.';
+revoke execute on function mirror.acting_role() from public;
+grant execute on function mirror.acting_role() to service_role;
+
+-- The audit's triggers run with their owner's rights: nobody else may add to mirror.audit_log, or could forge it.
+
+create function mirror.audit() returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
 begin
-    if tg_op = 'UPDATE' then
-        select jsonb_object_agg(o.key, o.value), jsonb_object_agg(o.key, v_new -> o.key)
-        into v_old, v_new
-        from jsonb_each(v_old) as o
-        where o.value is distinct from v_new -> o.key;
-        if v_old is null then
-            return null;
-        end if;
+    if tg_op = 'INSERT' then
+        insert into mirror.audit_log (store_id, actor, database_role, action, table_name, row_id, new_values)
+        select
+            a.store_id, mirror.current_actor(), mirror.acting_role(), 'insert', tg_table_name, a.id, to_jsonb(a) - tg_argv
+        from after as a;
+    elsif tg_op = 'DELETE' then
+        insert into mirror.audit_log (store_id, actor, database_role, action, table_name, row_id, old_values)
+        select
+            b.store_id, mirror.current_actor(), mirror.acting_role(), 'delete', tg_table_name, b.id, to_jsonb(b) - tg_argv
+        from before as b;
+    else
+        insert into mirror.audit_log (
+            store_id, actor, database_role, action, table_name, row_id, old_values, new_values
+        )
+        select
+            a.store_id, mirror.current_actor(), mirror.acting_role(), 'update', tg_table_name, a.id,
+            changed.old_values, changed.new_values
+        from after as a
+        left join before as b using (id)
+        cross join lateral (
+            select jsonb_object_agg(n.key, o.value) as old_values, jsonb_object_agg(n.key, n.value) as new_values
+            from jsonb_each(to_jsonb(a) - tg_argv) as n
+            left join jsonb_each(to_jsonb(b) - tg_argv) as o using (key)
+            where n.value is distinct from o.value
+        ) as changed
+        where changed.new_values is not null;
     end if;
-    insert into mirror.audit_log (
-        store_id, actor, database_role, action, table_name, row_id, old_values, new_values
-    ) values (
-        (v_row ->> 'store_id')::uuid, mirror.current_actor(), session_user, lower(tg_op), tg_table_name,
-        (v_row ->> 'id')::uuid, v_old, v_new
-    );
     return null;
 end
 $$;
 
-comment on function mirror.audit() is 'Trigger: notes in mirror.audit_log who changed which columns of a row.';
+comment on function mirror.audit() is
+'Trigger: notes in mirror.audit_log who changed which columns of which rows. Its arguments are the columns that are not noted.';
 revoke execute on function mirror.audit() from public;
 
 create function mirror.audit_consent() returns trigger
-language plpgsql
+language plpgsql security definer
 set search_path = ''
 as $$
 begin
-    insert into mirror.audit_log (
-        store_id, actor, database_role, action, table_name, row_id, old_values, new_values
-    ) values (
-        new.store_id, mirror.current_actor(), session_user, lower(tg_op), tg_table_name, new.id,
-        case when tg_op = 'UPDATE' then
-            jsonb_build_object('marketing_consent', old.marketing_consent, 'phone_verified', old.phone_verified)
-        end,
-        jsonb_build_object('marketing_consent', new.marketing_consent, 'phone_verified', new.phone_verified)
-    );
+    if tg_op = 'INSERT' then
+        insert into mirror.audit_log (store_id, actor, database_role, action, table_name, row_id, new_values)
+        select
+            a.store_id, mirror.current_actor(), mirror.acting_role(), 'insert', tg_table_name, a.id,
+            jsonb_build_object(
+                'marketing_consent', a.marketing_consent, 'phone_verified', a.phone_verified,
+                'auth_user_id', a.auth_user_id
+            )
+        from after as a
+        where a.marketing_consent or a.phone_verified or a.auth_user_id is not null;
+    else
+        insert into mirror.audit_log (
+            store_id, actor, database_role, action, table_name, row_id, old_values, new_values
+        )
+        select
+            a.store_id, mirror.current_actor(), mirror.acting_role(), 'update', tg_table_name, a.id,
+            changed.old_values, changed.new_values
+        from after as a
+        inner join before as b using (id)
+        cross join lateral (
+            select jsonb_object_agg(c.name, c.old_value) as old_values, jsonb_object_agg(c.name, c.new_value) as new_values
+            from (
+                values
+                ('marketing_consent', to_jsonb(b.marketing_consent), to_jsonb(a.marketing_consent)),
+                ('phone_verified', to_jsonb(b.phone_verified), to_jsonb(a.phone_verified)),
+                ('auth_user_id', to_jsonb(b.auth_user_id), to_jsonb(a.auth_user_id))
+            ) as c (name, old_value, new_value)
+            where c.old_value is distinct from c.new_value
+        ) as changed
+        where
+            (a.marketing_consent, a.phone_verified, a.auth_user_id)
+            is distinct from (b.marketing_consent, b.phone_verified, b.auth_user_id);
+    end if;
     return null;
 end
 $$;
 
 comment on function mirror.audit_consent() is
-'Trigger: notes in mirror.audit_log who changed a customer''s consent, and nothing else of the customer.';
+'Trigger: notes in mirror.audit_log who changed a customer''s consent, or what opens the customer''s data to a user, and nothing '
+'else of the customer.';
 revoke execute on function mirror.audit_consent() from public;
 
 create function mirror.refuse_change() returns trigger
@@ -2204,7 +2263,8 @@ begin
 end
 $$;
 
-comment on function public.cleanup_expired_otps() is 'Deletes the OTP sessions that have expired; returns how many. Runs by itself every ten minutes.';
+comment on function public.cleanup_expired_otps() is
+'Deletes the OTP sessions that have expired; returns how many. Runs by itself every ten minutes.';
 revoke execute on function public.cleanup_expired_otps() from public;
 grant execute on function public.cleanup_expired_otps() to service_role;
 
@@ -2236,8 +2296,8 @@ end
 $$;
 
 comment on function mirror.run_schedule() is
-'Does the scheduled work that is due, each job once whoever calls, and returns which, with the error of what failed: that is also '
-'in mirror.schedule.last_error. A failed job undoes only itself, and is tried again when it is due next.';
+'Does the scheduled work that is due, each job once whoever calls, and returns which, with the error of what failed: that is '
+'also in mirror.schedule.last_error. A failed job undoes only itself, and is tried again when it is due next.';
 revoke execute on function mirror.run_schedule() from public;
 grant execute on function mirror.run_schedule() to service_role;
 
@@ -2323,7 +2383,11 @@ comment on view public.orders_needing_attention is
 'Orders that somebody should look at, each once, with the most pressing reason: cancelled in batch, unpaid (though on its way), '
 'no tracking number (though dispatched), stuck (longer at its stage than usual).';
 
--- What the triggers will keep from here on, for the rows that are there.
+-- What the triggers will keep from here on, for the rows that are there. Nobody has changed these rows: updated_at stays.
+
+alter table public.customers disable trigger touch_updated_at;
+alter table public.customer_orders_summary disable trigger touch_updated_at;
+alter table public.order_delivery_status disable trigger touch_updated_at;
 
 update public.customer_orders_summary
 set source_delivery_stage = delivery_stage, source_tracking_number = tracking_number
@@ -2377,14 +2441,25 @@ begin
 end
 $$;
 
+alter table public.customers enable trigger touch_updated_at;
+alter table public.customer_orders_summary enable trigger touch_updated_at;
+alter table public.order_delivery_status enable trigger touch_updated_at;
+
 -- What happens by itself, in the transaction of whoever changes a row. Statement triggers, so that a slice is one step.
 
 create trigger guard before insert or update or delete on public.import_batches
 for each row execute function mirror.guard_batch();
 create trigger follow after update on public.import_batches
 for each row execute function mirror.follow_batch();
-create trigger audit after insert or update or delete on public.import_batches
-for each row execute function mirror.audit();
+create trigger audit_insert after insert on public.import_batches
+referencing new table as after
+for each statement execute function mirror.audit('updated_at', 'order_count', 'is_ready');
+create trigger audit_update after update on public.import_batches
+referencing old table as before new table as after
+for each statement execute function mirror.audit('updated_at', 'order_count', 'is_ready');
+create trigger audit_delete after delete on public.import_batches
+referencing old table as before
+for each statement execute function mirror.audit('updated_at', 'order_count', 'is_ready');
 
 create trigger guard before insert or update or delete on public.order_batch_assignments
 for each row execute function mirror.guard_assignment();
@@ -2397,8 +2472,15 @@ for each statement execute function mirror.follow_moved_assignments();
 create trigger follow_delete after delete on public.order_batch_assignments
 referencing old table as before
 for each statement execute function mirror.follow_ended_assignments();
-create trigger audit after insert or update or delete on public.order_batch_assignments
-for each row execute function mirror.audit();
+create trigger audit_insert after insert on public.order_batch_assignments
+referencing new table as after
+for each statement execute function mirror.audit('updated_at');
+create trigger audit_update after update on public.order_batch_assignments
+referencing old table as before new table as after
+for each statement execute function mirror.audit('updated_at');
+create trigger audit_delete after delete on public.order_batch_assignments
+referencing old table as before
+for each statement execute function mirror.audit('updated_at');
 
 create trigger guard before delete on public.customer_orders_summary
 for each row execute function mirror.guard_order();
@@ -2423,13 +2505,16 @@ for each statement execute function mirror.roll_up_changed_deliveries();
 create trigger roll_up_delete after delete on public.order_delivery_status
 referencing old table as before
 for each statement execute function mirror.roll_up_ended_deliveries();
-create trigger audit after update on public.order_delivery_status
-for each row
-when (
-    (old.stage, old.tracking_number, old.carrier, old.note, old.eta)
-    is distinct from (new.stage, new.tracking_number, new.carrier, new.note, new.eta)
-)
-execute function mirror.audit();
+create trigger audit_update after update on public.order_delivery_status
+referencing old table as before new table as after
+for each statement execute function mirror.audit(
+    'updated_at', 'stage_since', 'confirmed_at', 'sourcing_at', 'arrived_at', 'dispatched_at', 'delivered_at'
+);
+create trigger audit_delete after delete on public.order_delivery_status
+referencing old table as before
+for each statement execute function mirror.audit(
+    'updated_at', 'stage_since', 'confirmed_at', 'sourcing_at', 'arrived_at', 'dispatched_at', 'delivered_at'
+);
 create constraint trigger require_tracking_number after update on public.order_delivery_status
 deferrable initially deferred
 for each row
@@ -2438,14 +2523,15 @@ execute function mirror.require_tracking_number();
 
 create trigger append_only before update or delete on public.order_delivery_status_events
 for each row execute function mirror.refuse_change();
+create trigger append_only_truncate before truncate on public.order_delivery_status_events
+for each statement execute function mirror.refuse_change();
 
-create trigger audit_consent_insert after insert on public.customers
-for each row when (new.marketing_consent or new.phone_verified)
-execute function mirror.audit_consent();
-create trigger audit_consent_update after update on public.customers
-for each row
-when ((old.marketing_consent, old.phone_verified) is distinct from (new.marketing_consent, new.phone_verified))
-execute function mirror.audit_consent();
+create trigger audit_insert after insert on public.customers
+referencing new table as after
+for each statement execute function mirror.audit_consent();
+create trigger audit_update after update on public.customers
+referencing old table as before new table as after
+for each statement execute function mirror.audit_consent();
 
 create trigger append_only before update or delete on mirror.audit_log
 for each row execute function mirror.refuse_change();
@@ -2494,6 +2580,43 @@ alter table mirror.schedule enable row level security;
 
 alter table mirror.schedule force row level security;
 
+create policy "customers read themselves" on public.customers
+for select to authenticated
+using (
+    -- The one rule of who is whose customer; the other policies ask this one, for what they select here is under it, too.
+    -- Both claims are at a token's top level, where users cannot put anything: docs/access.md.
+    deleted_at is null
+    and (
+        auth_user_id = (select auth.uid())
+        or (
+            phone_verified
+            and store_id = ((select auth.jwt()) ->> 'mirror_store')::uuid
+            and phone_number = ((select auth.jwt()) ->> 'mirror_phone')
+        )
+    )
+);
+
+create policy "customers read their addresses" on public.customer_addresses
+for select to authenticated
+-- The array is read once, before the table, and looked up in its index; `in (select …)` would read the whole table.
+using (customer_id = any(array(select c.id from public.customers as c)));
+
+create policy "customers read their orders" on public.customer_orders_summary
+for select to authenticated
+using (customer_id = any(array(select c.id from public.customers as c)) and deleted_at is null);
+
+create policy "customers read the items of their orders" on public.customer_order_items
+for select to authenticated
+using (order_summary_id = any(array(select o.id from public.customer_orders_summary as o)));
+
+create policy "customers read the delivery of their orders" on public.order_delivery_status
+for select to authenticated
+using (order_summary_id = any(array(select o.id from public.customer_orders_summary as o)));
+
+create policy "customers read the delivery history of their orders" on public.order_delivery_status_events
+for select to authenticated
+using (order_summary_id = any(array(select o.id from public.customer_orders_summary as o)));
+
 revoke all on
 public.import_batches,
 public.order_batch_assignments,
@@ -2518,7 +2641,7 @@ to service_role;
 
 grant select on public.order_tracking, public.orders_needing_attention, mirror.stuck_deliveries to service_role;
 
-grant select, insert on mirror.audit_log to service_role;
+grant select on mirror.audit_log to service_role;
 
 grant select, update (last_run_at, last_error) on mirror.schedule to service_role;
 
