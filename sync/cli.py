@@ -23,6 +23,7 @@ from sync.errors import SyncError
 from sync.logs import configure_logs
 from sync.migrate import MigrationError
 from sync.migrate import migrate as apply_migrations
+from sync.migrate import pending as pending_migrations
 from sync.processes import stop_with_parent
 from sync.replay import ReplayError
 from sync.report import Status, print_status
@@ -90,18 +91,32 @@ def demo(settings: Settings, exits: bool) -> None:
 
 
 @command
-def migrate(settings: Settings) -> None:
+@click.option("--check", is_flag=True, help="Change nothing: name what is pending; exit code 1 if anything is.")
+def migrate(settings: Settings, check: bool) -> None:
     """Bring the database to this version's schema.
 
     Works on the database of DATABASE_URL: a Supabase project, or a plain Postgres (as its superuser, the first
     time). The Supabase CLI sees what was applied, and the other way round.
+
+    A migration that fails leaves the database as it was before it, and the error names the statement.
     """
     with existing_database(settings) as dsn:
+        if check:
+            _print_pending(asyncio.run(pending_migrations(dsn)))
+            return
         applied = asyncio.run(apply_migrations(dsn))
     for name in applied.migrations:
         console.print(f"applied {name}")
     if not applied.migrations:
         console.print("Nothing to apply: the schema is current.")
+
+
+def _print_pending(titles: list[str]) -> None:
+    for title in titles:
+        click.echo(f"pending {title}")
+    if titles:
+        raise _Failed("The schema is not current. `mirror migrate` applies what is pending.")
+    click.echo("Nothing is pending: the schema is current.")
 
 
 @command

@@ -66,7 +66,8 @@ async def migrate(dsn: str, *, superuser_dsn: str | None = None, folder: Path | 
     `folder` is a Supabase project with migrations other than the mirror's own.
 
     Raises:
-        MigrationError: a migration failed, or the platform is missing and the rights to make it, too.
+        MigrationError: a migration failed, the database refused the connection, or the platform is missing and
+            the rights to make it, too.
     """
     folder = folder or supabase_folder()
     platform = await _ensure_platform(superuser_dsn or dsn, folder)
@@ -110,8 +111,11 @@ def _version_and_name(file: Path) -> tuple[str, str]:
 
 
 async def _connect(dsn: str) -> asyncpg.Connection:
-    # No statement cache: a transaction pooler would mix up the connections' prepared statements.
-    return await asyncpg.connect(dsn, statement_cache_size=0)
+    try:
+        # No statement cache: a transaction pooler would mix up the connections' prepared statements.
+        return await asyncpg.connect(dsn, statement_cache_size=0)
+    except asyncpg.PostgresError as error:
+        raise MigrationError(f"The database refused the connection: {error}. Is DATABASE_URL right?") from error
 
 
 async def _apply(connection: asyncpg.Connection, migration: Migration) -> bool:
