@@ -9,8 +9,10 @@ create table mirror.schedule (
     updated_at timestamptz not null default now()
 );
 
-comment on table mirror.schedule is 'Work that comes round: done by the daemon, whichever instance, or by pg_cron where it exists.';
-comment on column mirror.schedule.command is 'The SQL statement that does it. It runs with the rights of postgres, so that service_role may not change it.';
+comment on table mirror.schedule is
+'Work that comes round: done by the daemon, whichever instance, or by pg_cron where it exists.';
+comment on column mirror.schedule.command is
+'The SQL statement that does it. It runs with the rights of postgres, so that service_role may not change it.';
 comment on column mirror.schedule.last_error is 'Why the last run failed; empty when it did not.';
 
 create trigger touch_updated_at before update on mirror.schedule

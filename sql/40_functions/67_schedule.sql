@@ -11,7 +11,8 @@ begin
 end
 $$;
 
-comment on function public.cleanup_expired_otps() is 'Deletes the OTP sessions that have expired; returns how many. Runs by itself every ten minutes.';
+comment on function public.cleanup_expired_otps() is
+'Deletes the OTP sessions that have expired; returns how many. Runs by itself every ten minutes.';
 revoke execute on function public.cleanup_expired_otps() from public;
 grant execute on function public.cleanup_expired_otps() to service_role;
 
@@ -43,7 +44,7 @@ end
 $$;
 
 comment on function mirror.run_schedule() is
-'Does the scheduled work that is due, each job once whoever calls, and returns which, with the error of what failed: that is also '
-'in mirror.schedule.last_error. A failed job undoes only itself, and is tried again when it is due next.';
+'Does the scheduled work that is due, each job once whoever calls, and returns which, with the error of what failed: that is '
+'also in mirror.schedule.last_error. A failed job undoes only itself, and is tried again when it is due next.';
 revoke execute on function mirror.run_schedule() from public;
 grant execute on function mirror.run_schedule() to service_role;

@@ -545,6 +545,57 @@ $$;
 comment on function mirror.refuse_change() is 'Trigger: keeps a table append-only.';
 revoke execute on function mirror.refuse_change() from public;
 
+-- Who changes orders, deliveries or batches takes a turn before the first row is locked. Studio changes any of these tables
+-- first, and the others follow: a delivery's order, an order's delivery, a batch's orders. No order of row locks suits them all.
+-- So daemons, who lock rows in one order, take turns together, and everyone else has a turn alone: nobody waits in a circle.
+
+create function mirror.take_turn(p_together boolean default mirror.is_engine()) returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+    if p_together then
+        perform pg_advisory_xact_lock_shared(hashtextextended('commerce-mirror: turn', 0));
+    else
+        perform pg_advisory_xact_lock(hashtextextended('commerce-mirror: turn', 0));
+    end if;
+end
+$$;
+
+comment on function mirror.take_turn(boolean) is
+'Waits until orders, deliveries and batches may be changed, to the end of the transaction: daemons together, everyone else alone. '
+'Whoever locks one of their rows, or a customer''s with them, calls it first.';
+revoke execute on function mirror.take_turn(boolean) from public;
+grant execute on function mirror.take_turn(boolean) to service_role;
+
+create function mirror.take_turn_first() returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+    perform mirror.take_turn();
+    return null;
+end
+$$;
+
+comment on function mirror.take_turn_first() is 'Trigger, before a statement locks its first row: see mirror.take_turn.';
+revoke execute on function mirror.take_turn_first() from public;
+
+create function mirror.lock_batches() returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+    perform pg_advisory_xact_lock(hashtextextended('commerce-mirror: batches', 0));
+end
+$$;
+
+comment on function mirror.lock_batches() is
+'Lets one daemon at a time put orders into batches or take them out, to the end of the transaction: two that count several batches '
+'in different orders would wait in a circle.';
+revoke execute on function mirror.lock_batches() from public;
+grant execute on function mirror.lock_batches() to service_role;
+
 create function mirror.begin_delivery(p_orders uuid[]) returns void
 language plpgsql
 set search_path = ''
@@ -596,6 +647,7 @@ begin
     from mirror.integrations
     where id = p_integration_id;
     v_actor := mirror.act_as('engine:' || v_source);
+    perform mirror.take_turn();
 
     -- Lock what is there in key order, and remember the addresses that may become free.
     select
@@ -966,6 +1018,7 @@ begin
     from mirror.integrations
     where id = p_integration_id;
     v_actor := mirror.act_as('engine:' || v_source);
+    perform mirror.take_turn();
 
     -- An order may arrive before its customer: a bare reference waits for the customer's own state.
     insert into public.customers (store_id, source, source_id, source_version, is_active)
@@ -1108,6 +1161,57 @@ comment on function mirror.delete_orders(uuid, json) is
 'p_records: the columns of mirror.deletion_columns.';
 revoke execute on function mirror.delete_orders(uuid, json) from public;
 grant execute on function mirror.delete_orders(uuid, json) to service_role;
+
+create or replace function mirror.apply_events(p_claim uuid, p_records json, p_settlements json) returns json
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_records json;
+    v_integration_id uuid;
+    v_customers integer := 0;
+    v_orders integer := 0;
+begin
+    perform mirror.take_turn(p_together => true);
+    for v_records in select value from json_array_elements(p_records) loop
+        v_integration_id := v_records ->> 'integration_id';
+        perform mirror.lock_customers(i.store_id, i.engine, array(
+            select json_array_elements_text(v_records #> '{customers,source_id}')
+            union
+            select json_array_elements_text(v_records #> '{deleted_customers,source_id}')
+            union
+            select json_array_elements_text(v_records #> '{orders,customer_source_id}')
+            union
+            select c.source_id
+            from public.customer_orders_summary as o
+            inner join public.customers as c on c.id = o.customer_id
+            where o.store_id = i.store_id and o.source = i.engine and o.source_id in (
+                select json_array_elements_text(v_records #> '{orders,source_id}')
+                union all
+                select json_array_elements_text(v_records #> '{deleted_orders,source_id}')
+            )
+        ))
+        from mirror.integrations as i
+        where i.id = v_integration_id;
+        v_customers := v_customers
+            + mirror.upsert_customers(v_integration_id, v_records)
+            + mirror.delete_customers(v_integration_id, v_records -> 'deleted_customers');
+        v_orders := v_orders
+            + mirror.upsert_orders(v_integration_id, v_records)
+            + mirror.delete_orders(v_integration_id, v_records -> 'deleted_orders');
+    end loop;
+    perform mirror.settle_events(p_claim, p_settlements);
+    return json_build_object('customers', v_customers, 'orders', v_orders);
+end
+$$;
+
+comment on function mirror.apply_events(uuid, json, json) is
+'Applies the records of a slice of events and settles the events, all or nothing; returns how many customers and orders changed. '
+'p_records: a list with, per integration, {"integration_id", "customers", "addresses", "deleted_customers", "orders", "items", '
+'"stages", "deleted_orders"} as upsert_customers, delete_customers, upsert_orders and delete_orders take them; '
+'p_settlements as settle_events takes it.';
+revoke execute on function mirror.apply_events(uuid, json, json) from public;
+grant execute on function mirror.apply_events(uuid, json, json) to service_role;
 
 create function mirror.batch_stage(p_status public.batch_status) returns public.delivery_stage
 language sql immutable parallel safe
@@ -1638,6 +1742,7 @@ declare
     v_found public.order_delivery_status[];
     v_status public.order_delivery_status;
 begin
+    perform mirror.take_turn(); -- before the row is locked
     v_found := array(
         select s from public.order_delivery_status as s where s.order_code = v_code for no key update
     );
@@ -2300,6 +2405,17 @@ comment on function mirror.run_schedule() is
 'also in mirror.schedule.last_error. A failed job undoes only itself, and is tried again when it is due next.';
 revoke execute on function mirror.run_schedule() from public;
 grant execute on function mirror.run_schedule() to service_role;
+
+-- Before a statement locks the first row: see mirror.take_turn.
+
+create trigger a_turn before insert or update or delete on public.import_batches
+for each statement execute function mirror.take_turn_first();
+create trigger a_turn before insert or update or delete on public.order_batch_assignments
+for each statement execute function mirror.take_turn_first();
+create trigger a_turn before insert or update or delete on public.customer_orders_summary
+for each statement execute function mirror.take_turn_first();
+create trigger a_turn before insert or update or delete on public.order_delivery_status
+for each statement execute function mirror.take_turn_first();
 
 create view mirror.stuck_deliveries
 with (security_invoker = true)

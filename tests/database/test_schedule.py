@@ -14,6 +14,7 @@ from sync.database import Database, connect
 from sync.schedule import run_due
 from sync.settings import load_settings
 from tests.flow.serving import until
+from tests.postgres import with_database
 
 JOBS = ["cleanup_expired_otps", "refresh_delivery_norms"]
 EXPIRED = """
@@ -24,7 +25,8 @@ EXPIRED = """
 FAILING = "insert into mirror.schedule (job, command, every) values ('broken', 'select 1 / 0', '1 hour')"
 COUNTING = """
     create table public.runs (at timestamptz default clock_timestamp());
-    insert into mirror.schedule (job, command, every) values ('counted', 'insert into public.runs default values', '1 hour')
+    insert into mirror.schedule (job, command, every)
+    values ('counted', 'insert into public.runs default values', '1 hour')
 """
 
 
@@ -98,7 +100,7 @@ async def test_a_failed_job_undoes_only_itself(door: Database, connection: async
 
 
 async def test_without_a_database_it_is_logged_and_asked_again_later(database: str) -> None:
-    async with connect(database.rsplit("/", 1)[0] + "/gone") as door:
+    async with connect(with_database(database, "gone")) as door:
         with capture_logs() as logs:
             assert await run_due(door) == []
     assert [entry["event"] for entry in logs] == ["schedule.not_run"]
