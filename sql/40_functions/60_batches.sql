@@ -18,27 +18,29 @@ comment on function mirror.batch_stage(public.batch_status) is 'The stage that t
 revoke execute on function mirror.batch_stage(public.batch_status) from public;
 grant execute on function mirror.batch_stage(public.batch_status) to service_role;
 
-create function mirror.move_batch_orders(p_batches uuid[]) returns void
+create function mirror.move_batch_orders(p_batches uuid[], p_orders uuid[] default null) returns void
 language plpgsql
 set search_path = ''
 as $$
 begin
     perform set_config('mirror.names_itself', 'yes', true);
     update public.order_delivery_status as s
-    set stage = mirror.batch_stage(b.status), updated_by = 'batch ' || b.batch_number
+    set stage = mirror.batch_stage(b.status), note = null, updated_by = 'batch ' || b.batch_number
     from public.order_batch_assignments as a
     inner join public.import_batches as b on b.id = a.batch_id
     where
         a.batch_id = any(p_batches) and a.order_summary_id = s.order_summary_id
+        and (p_orders is null or a.order_summary_id = any(p_orders))
         and not s.is_cancelled and s.stage < mirror.batch_stage(b.status);
     perform set_config('mirror.names_itself', '', true);
 end
 $$;
 
-comment on function mirror.move_batch_orders(uuid[]) is
-'Moves the orders of these batches on to the stage of their batch: never backwards, and never a cancelled order.';
-revoke execute on function mirror.move_batch_orders(uuid[]) from public;
-grant execute on function mirror.move_batch_orders(uuid[]) to service_role;
+comment on function mirror.move_batch_orders(uuid[], uuid[]) is
+'Moves the orders of these batches (only p_orders, if given) on to the stage of their batch: never backwards, and never a cancelled '
+'order.';
+revoke execute on function mirror.move_batch_orders(uuid[], uuid[]) from public;
+grant execute on function mirror.move_batch_orders(uuid[], uuid[]) to service_role;
 
 create function mirror.recount_batches(p_batches uuid[]) returns void
 language plpgsql
@@ -76,7 +78,7 @@ language plpgsql
 set search_path = ''
 as $$
 begin
-    perform pg_advisory_xact_lock(hashtextextended('commerce-mirror: open batch ' || p_store_id, 0));
+    perform mirror.lock_batches();
     if not exists (
         select from public.import_batches as b
         where b.store_id = p_store_id and b.status = 'collecting' and not b.is_ready
@@ -100,6 +102,7 @@ declare
     v_batch public.import_batches;
     v_room integer;
 begin
+    perform mirror.lock_batches();
     while cardinality(v_waiting) > 0 loop
         select b.* into v_batch
         from public.import_batches as b
@@ -142,7 +145,7 @@ begin
         inner join public.stores as s on s.id = o.store_id
         where
             o.id = any(p_orders) and o.order_code is not null and o.joined_batch_at is null
-            and o.cancelled_at is null and o.deleted_at is null
+            and o.cancelled_at is null and o.deleted_at is null and o.delivery_stage = 'ORDER_CONFIRMED'
             and (
                 s.batches_all_orders or exists (
                     select from public.customer_order_items as i
@@ -157,6 +160,7 @@ end
 $$;
 
 comment on function mirror.batch_pre_orders(uuid[]) is
-'Puts those of these orders into a batch that wait for one: pre-orders that have never been in a batch.';
+'Puts those of these orders into a batch that wait for one: pre-orders that have never been in a batch, and that are still at '
+'ORDER_CONFIRMED: an order from before the mirror that is on its way already was bought without a batch.';
 revoke execute on function mirror.batch_pre_orders(uuid[]) from public;
 grant execute on function mirror.batch_pre_orders(uuid[]) to service_role;

@@ -94,7 +94,7 @@ async def fill(dsn: str, project: Path) -> None:
         mirror = await Mirror.over(door, connection)
         for hook in RECORDING.hooks:
             await mirror.accept_read(payloads.read(hook.body.encode()))
-            await mirror.drain().run()
+        await mirror.drain().run()
     await connection.close()
 
 
