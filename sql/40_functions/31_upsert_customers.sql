@@ -37,6 +37,7 @@ begin
     from mirror.integrations
     where id = p_integration_id;
     v_actor := mirror.act_as('engine:' || v_source);
+    perform mirror.take_turn();
 
     -- Lock what is there in key order, and remember the addresses that may become free.
     select

@@ -14,6 +14,7 @@ begin
     from mirror.integrations
     where id = p_integration_id;
     v_actor := mirror.act_as('engine:' || v_source);
+    perform mirror.take_turn();
 
     -- An order may arrive before its customer: a bare reference waits for the customer's own state.
     insert into public.customers (store_id, source, source_id, source_version, is_active)

@@ -8,6 +8,7 @@ declare
     v_customers integer := 0;
     v_orders integer := 0;
 begin
+    perform mirror.take_turn(p_together => true);
     for v_records in select value from json_array_elements(p_records) loop
         v_integration_id := v_records ->> 'integration_id';
         perform mirror.lock_customers(i.store_id, i.engine, array(
@@ -16,6 +17,15 @@ begin
             select json_array_elements_text(v_records #> '{deleted_customers,source_id}')
             union
             select json_array_elements_text(v_records #> '{orders,customer_source_id}')
+            union
+            select c.source_id
+            from public.customer_orders_summary as o
+            inner join public.customers as c on c.id = o.customer_id
+            where o.store_id = i.store_id and o.source = i.engine and o.source_id in (
+                select json_array_elements_text(v_records #> '{orders,source_id}')
+                union all
+                select json_array_elements_text(v_records #> '{deleted_orders,source_id}')
+            )
         ))
         from mirror.integrations as i
         where i.id = v_integration_id;

@@ -1,0 +1,10 @@
+-- Before a statement locks the first row: see mirror.take_turn.
+
+create trigger take_turn before insert or update or delete on public.import_batches
+for each statement execute function mirror.take_turn_first();
+create trigger take_turn before insert or update or delete on public.order_batch_assignments
+for each statement execute function mirror.take_turn_first();
+create trigger take_turn before insert or update or delete on public.customer_orders_summary
+for each statement execute function mirror.take_turn_first();
+create trigger take_turn before insert or update or delete on public.order_delivery_status
+for each statement execute function mirror.take_turn_first();
