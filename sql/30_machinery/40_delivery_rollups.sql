@@ -1,5 +1,5 @@
--- What the delivery statistics read: kept by a trigger on order_delivery_status, and equal to counting anew. Rows are split into shards
--- by connection, so that two that move orders at once do not wait for each other.
+-- What the delivery statistics read: kept by a trigger on order_delivery_status, and equal to counting anew. Rows are split into
+-- shards, so that two that move orders at once do not wait for each other.
 
 create table mirror.delivery_stage_counts (
     store_id uuid not null references public.stores (id),

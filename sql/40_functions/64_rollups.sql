@@ -3,8 +3,13 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-    v_shard constant smallint := pg_backend_pid() % 16;
+    v_shard smallint := 0;
 begin
+    -- The first shard that nobody else has in hand: two that lock the same rows in different orders would wait in a circle.
+    while not pg_try_advisory_xact_lock(hashtext('commerce-mirror: delivery roll-up'), v_shard) loop
+        v_shard := v_shard + 1;
+    end loop;
+
     insert into mirror.delivery_stage_counts as t (store_id, stage, shard, orders)
     select r.store_id, r.stage, v_shard, p_weight * count(*)
     from unnest(p_rows) as r
