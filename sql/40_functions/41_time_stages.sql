@@ -18,7 +18,15 @@ begin
             max(e.updated_at) filter (where e.stage = 'DELIVERED') as delivered_at
         from public.order_delivery_status as k
         left join public.order_delivery_status_events as e
-            on e.order_summary_id = k.order_summary_id and e.from_stage <> e.stage and e.stage <= k.stage
+            on
+                e.order_summary_id = k.order_summary_id and e.from_stage <> e.stage and e.stage <= k.stage
+                -- An order that went back has not reached what it went back from.
+                and (e.stage = k.stage or not exists (
+                    select from public.order_delivery_status_events as back
+                    where
+                        back.order_summary_id = k.order_summary_id and back.from_stage <> back.stage
+                        and back.stage < e.stage and back.updated_at > e.updated_at
+                ))
         where
             k.order_summary_id = any(p_orders)
             and (k.stage <> 'ORDER_CONFIRMED' or num_nonnulls(k.sourcing_at, k.arrived_at, k.dispatched_at, k.delivered_at) > 0)

@@ -17,6 +17,8 @@ create function mirror.record_delivery(
 language plpgsql
 set search_path = ''
 as $$
+declare
+    v_moved uuid[];
 begin
     insert into public.order_delivery_status_events (
         store_id, order_summary_id, order_code, from_stage, stage, tracking_number, updated_by, actor, source_id,
@@ -34,23 +36,41 @@ begin
     where o.id = any(p_orders)
     on conflict (order_summary_id, source_id) do nothing;
 
-    -- What an admin has set stands until the engine tells something else than it told before.
+    -- What an admin has set stands until the engine tells something else than it told before, stage and number each for itself.
     with told as (
-        update public.customer_orders_summary as o
-        set source_delivery_stage = r.stage, source_tracking_number = r.tracking_number
+        select
+            o.id, r.stage, r.tracking_number,
+            o.source_delivery_stage is distinct from r.stage as has_new_stage,
+            o.source_tracking_number is distinct from r.tracking_number as has_new_number
         from unnest(p_told.source_id, p_told.delivery_stage, p_told.tracking_number)
             as r (source_id, stage, tracking_number)
+        inner join public.customer_orders_summary as o
+            on o.store_id = p_store_id and o.source = p_source and o.source_id = r.source_id
         where
-            o.id = any(p_orders) and o.source_id = r.source_id
+            o.id = any(p_orders)
             and (o.source_delivery_stage, o.source_tracking_number) is distinct from (r.stage, r.tracking_number)
-        returning o.id, r.stage, r.tracking_number
+    ), noted as (
+        update public.customer_orders_summary as o
+        set source_delivery_stage = told.stage, source_tracking_number = told.tracking_number
+        from told
+        where o.id = told.id
+    ), moved as (
+        update public.order_delivery_status as s
+        set
+            stage = case when told.has_new_stage then told.stage else s.stage end,
+            tracking_number = case when told.has_new_number then told.tracking_number else s.tracking_number end,
+            note = null,
+            updated_by = p_source::text
+        from told
+        where
+            s.order_summary_id = told.id
+            and (
+                told.has_new_stage and s.stage <> told.stage
+                or told.has_new_number and s.tracking_number is distinct from told.tracking_number
+            )
+        returning s.order_summary_id
     )
-    update public.order_delivery_status as s
-    set stage = told.stage, tracking_number = told.tracking_number, updated_by = p_source::text
-    from told
-    where
-        s.order_summary_id = told.id
-        and (s.stage, s.tracking_number) is distinct from (told.stage, told.tracking_number);
+    select coalesce(array_agg(order_summary_id), '{}') into v_moved from moved;
 
     update public.order_delivery_status as s
     set carrier = r.carrier
@@ -65,23 +85,27 @@ begin
         updated_at
     )
     select
-        o.store_id, o.id, o.order_code, latest.stage, o.source_delivery_stage, o.source_tracking_number,
+        o.store_id, o.id, o.order_code, latest.stage, o.delivery_stage, o.tracking_number,
         p_source::text, mirror.current_actor(),
         'read ' || to_char(o.source_version at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
         o.source_version
     from public.customer_orders_summary as o
     cross join lateral (
-        select e.stage
+        select e.stage, e.tracking_number
         from public.order_delivery_status_events as e
         where e.order_summary_id = o.id
-        order by e.updated_at desc
+        order by e.updated_at desc, e.stage desc
         limit 1
     ) as latest
     where
-        o.id = any(p_orders) and not exists (
-            select from public.order_delivery_status_events as e
-            where e.order_summary_id = o.id and e.stage = o.source_delivery_stage
-        );
+        o.id = any(p_orders)
+        and case
+            when o.id = any(v_moved) then latest.stage <> o.delivery_stage
+            else not exists (
+                select from public.order_delivery_status_events as e
+                where e.order_summary_id = o.id and e.stage = o.source_delivery_stage
+            )
+        end;
 
     perform mirror.time_stages(p_orders);
 end
