@@ -16,6 +16,7 @@ begin
 
     if tg_op = 'INSERT' then
         new.order_count := 0;
+        new.is_ready := false;
     elsif new.store_id <> old.store_id then
         raise exception 'Batch % stays with its store.', old.batch_number
         using errcode = 'check_violation', hint = 'Open a batch for the other store.';
@@ -27,15 +28,19 @@ begin
     elsif new.order_count <> old.order_count and pg_trigger_depth() < 2 then
         raise exception 'order_count is counted by the mirror and cannot be edited.'
         using errcode = 'check_violation', hint = 'It follows the rows of order_batch_assignments.';
+    elsif new.is_ready <> old.is_ready then
+        raise exception 'is_ready is kept by the mirror and cannot be edited.'
+        using errcode = 'check_violation', hint = 'A collecting batch is ready when order_count reaches target_order_count.';
     end if;
 
     new.is_ready := new.status = 'collecting' and coalesce(new.order_count >= new.target_order_count, false);
     if tg_op = 'INSERT' or new.status > old.status then
-        new.ordered_at := case new.status when 'orderedFromSupplier' then now() else new.ordered_at end;
-        new.in_transit_at := case new.status when 'inTransit' then now() else new.in_transit_at end;
-        new.arrived_at := case new.status when 'arrived' then now() else new.arrived_at end;
-        new.dispatched_at := case new.status when 'dispatched' then now() else new.dispatched_at end;
-        new.completed_at := case new.status when 'completed' then now() else new.completed_at end;
+        -- A time that an admin has entered stands.
+        new.ordered_at := coalesce(new.ordered_at, case new.status when 'orderedFromSupplier' then now() end);
+        new.in_transit_at := coalesce(new.in_transit_at, case new.status when 'inTransit' then now() end);
+        new.arrived_at := coalesce(new.arrived_at, case new.status when 'arrived' then now() end);
+        new.dispatched_at := coalesce(new.dispatched_at, case new.status when 'dispatched' then now() end);
+        new.completed_at := coalesce(new.completed_at, case new.status when 'completed' then now() end);
     end if;
     return new;
 end
@@ -90,6 +95,9 @@ begin
     elsif tg_op = 'UPDATE' and new.order_summary_id <> old.order_summary_id then
         raise exception 'A row of order_batch_assignments stays with its order.'
         using errcode = 'check_violation', hint = 'Change its batch_id, or delete it and add one for the other order.';
+    elsif tg_op = 'UPDATE' and new.is_open <> old.is_open and pg_trigger_depth() < 2 then
+        raise exception 'is_open is kept by the mirror and cannot be edited.'
+        using errcode = 'check_violation', hint = 'Complete the batch, and its rows close; delete a row to pull its order out.';
     end if;
 
     select b.* into v_batch from public.import_batches as b where b.id = new.batch_id for no key update;
@@ -123,7 +131,9 @@ begin
     if tg_op = 'INSERT' then
         new.is_open := true;
     end if;
-    new.assigned_by := mirror.current_actor();
+    if tg_op = 'INSERT' or new.batch_id <> old.batch_id then
+        new.assigned_by := mirror.current_actor();
+    end if;
     return new;
 end
 $$;
@@ -153,7 +163,7 @@ begin
     ) as latest
     where o.id = latest.id and (o.batch_id is distinct from latest.batch_id or o.joined_batch_at is null);
     perform mirror.recount_batches(p_batches);
-    perform mirror.move_batch_orders(p_batches);
+    perform mirror.move_batch_orders(p_batches, p_orders);
 end
 $$;
 

@@ -9,8 +9,15 @@ begin
     is distinct from (old.order_summary_id, old.order_code, old.store_id) then
         raise exception 'The delivery of order % stays with its order.', old.order_code
         using errcode = 'check_violation', hint = 'Change the row of the other order.';
+    elsif pg_trigger_depth() < 2
+    and (new.is_cancelled, new.confirmed_at, new.sourcing_at, new.arrived_at, new.dispatched_at, new.delivered_at)
+    is distinct from
+    (old.is_cancelled, old.confirmed_at, old.sourcing_at, old.arrived_at, old.dispatched_at, old.delivered_at) then
+        raise exception 'is_cancelled and the times of the stages are kept by the mirror and cannot be edited.'
+        using errcode = 'check_violation', hint = 'Change the stage; an order is cancelled in the shop.';
     end if;
 
+    new.tracking_number := nullif(trim(new.tracking_number), '');
     if new.stage <> old.stage then
         if new.is_cancelled then
             raise exception 'Order % is cancelled: its delivery does not move.', old.order_code
@@ -25,16 +32,19 @@ begin
                     old.order_code, new.stage
                 );
         end if;
-        new.sourcing_at := mirror.stage_time('SOURCING', new.stage, old.stage, old.sourcing_at);
-        new.arrived_at := mirror.stage_time('ARRIVED', new.stage, old.stage, old.arrived_at);
-        new.dispatched_at := mirror.stage_time('DISPATCHED', new.stage, old.stage, old.dispatched_at);
-        new.delivered_at := mirror.stage_time('DELIVERED', new.stage, old.stage, old.delivered_at);
-        if new.note is not distinct from old.note then
+        new.sourcing_at := mirror.stage_time('SOURCING', new.stage, old.sourcing_at);
+        new.arrived_at := mirror.stage_time('ARRIVED', new.stage, old.arrived_at);
+        new.dispatched_at := mirror.stage_time('DISPATCHED', new.stage, old.dispatched_at);
+        new.delivered_at := mirror.stage_time('DELIVERED', new.stage, old.delivered_at);
+    end if;
+    -- Who and why belong to one change. Cells that are saved together come one by one: what this transaction has set stands.
+    if old.updated_at < now() and coalesce(current_setting('mirror.names_itself', true), '') <> 'yes' then
+        if new.stage <> old.stage and new.note is not distinct from old.note then
             new.note := null;
         end if;
-    end if;
-    if new.updated_by = old.updated_by and coalesce(current_setting('mirror.names_itself', true), '') <> 'yes' then
-        new.updated_by := mirror.current_actor();
+        if new.updated_by = old.updated_by then
+            new.updated_by := mirror.current_actor();
+        end if;
     end if;
     return new;
 end
@@ -43,30 +53,41 @@ $$;
 comment on function mirror.guard_delivery() is 'Trigger: the rules of a delivery, in words that an admin reads.';
 revoke execute on function mirror.guard_delivery() from public;
 
+create function mirror.guard_delivery_end() returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+    if exists (select from public.customer_orders_summary as o where o.id = old.order_summary_id) then
+        raise exception 'The delivery of order % cannot be deleted.', old.order_code
+        using errcode = 'restrict_violation', hint = 'Every order has one: change its stage, or cancel the order in the shop.';
+    end if;
+    return old;
+end
+$$;
+
+comment on function mirror.guard_delivery_end() is 'Trigger: a delivery ends with its order only.';
+revoke execute on function mirror.guard_delivery_end() from public;
+
 create function mirror.stage_time(
     p_stage public.delivery_stage,
     p_new_stage public.delivery_stage,
-    p_old_stage public.delivery_stage,
     p_old_time timestamptz
 ) returns timestamptz
-language sql stable
+language sql volatile
 set search_path = ''
 as $$
     select case
-        when p_new_stage = p_stage and p_new_stage > p_old_stage then now()
-        when p_new_stage >= p_stage then coalesce(p_old_time, case when p_new_stage = p_stage then now() end)
+        when p_new_stage = p_stage then clock_timestamp()
+        when p_new_stage > p_stage then p_old_time
     end
 $$;
 
-comment on function mirror.stage_time(
-    public.delivery_stage, public.delivery_stage, public.delivery_stage, timestamptz
-) is 'When p_stage was reached, after a move from the old to the new stage: now if just so, never if not yet.';
-revoke execute on function mirror.stage_time(
-    public.delivery_stage, public.delivery_stage, public.delivery_stage, timestamptz
-) from public;
-grant execute on function mirror.stage_time(
-    public.delivery_stage, public.delivery_stage, public.delivery_stage, timestamptz
-) to service_role;
+comment on function mirror.stage_time(public.delivery_stage, public.delivery_stage, timestamptz) is
+'When p_stage was reached, after a move to p_new_stage: now if it is that, as before if it is an earlier one, never if not yet. By the '
+'clock, not by the transaction''s beginning: who waited for a row comes later.';
+revoke execute on function mirror.stage_time(public.delivery_stage, public.delivery_stage, timestamptz) from public;
+grant execute on function mirror.stage_time(public.delivery_stage, public.delivery_stage, timestamptz) to service_role;
 
 create function mirror.follow_delivery() returns trigger
 language plpgsql
@@ -81,7 +102,7 @@ begin
         select
             a.store_id, a.order_summary_id, a.order_code, b.stage, a.stage, a.tracking_number, a.note, a.updated_by,
             mirror.current_actor(), mirror.uuid_v7()::text,
-            case when a.stage > b.stage then a.stage_since else now() end
+            case when a.stage <> b.stage and a.stage > 'ORDER_CONFIRMED' then a.stage_since else clock_timestamp() end
         from after as a
         inner join before as b using (id)
         where
@@ -89,18 +110,12 @@ begin
             or (a.note is distinct from b.note and a.note is not null);
     end if;
 
-    if exists (
-        select from after as a
-        inner join before as b using (id)
-        where a.stage <> b.stage or a.tracking_number is distinct from b.tracking_number
-    ) then
-        update public.customer_orders_summary as o
-        set delivery_stage = a.stage, tracking_number = a.tracking_number
-        from after as a
-        where
-            o.id = a.order_summary_id
-            and (o.delivery_stage, o.tracking_number) is distinct from (a.stage, a.tracking_number);
-    end if;
+    update public.customer_orders_summary as o
+    set delivery_stage = a.stage, tracking_number = a.tracking_number
+    from after as a
+    where
+        o.id = a.order_summary_id
+        and (o.delivery_stage, o.tracking_number) is distinct from (a.stage, a.tracking_number);
     return null;
 end
 $$;
@@ -156,6 +171,7 @@ declare
     v_found public.order_delivery_status[];
     v_status public.order_delivery_status;
 begin
+    perform mirror.take_turn(); -- before the row is locked
     v_found := array(
         select s from public.order_delivery_status as s where s.order_code = v_code for no key update
     );
@@ -172,7 +188,7 @@ begin
     set
         stage = v_stage,
         tracking_number = coalesce(v_tracking_number, s.tracking_number),
-        note = coalesce(v_note, s.note),
+        note = case when s.stage <> v_stage then v_note else coalesce(v_note, s.note) end,
         updated_by = v_updated_by
     where
         s.id = (v_found[1]).id

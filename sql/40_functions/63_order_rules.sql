@@ -110,6 +110,8 @@ create function mirror.follow_cancellations(p_orders uuid[]) returns void
 language plpgsql
 set search_path = ''
 as $$
+declare
+    v_batches uuid[];
 begin
     update public.order_delivery_status as s
     set is_cancelled = not s.is_cancelled
@@ -117,9 +119,13 @@ begin
     where
         o.id = any(p_orders) and s.order_summary_id = o.id
         and s.is_cancelled <> (o.cancelled_at is not null or o.deleted_at is not null);
-    perform mirror.recount_batches(array_agg(distinct a.batch_id))
-    from public.order_batch_assignments as a
-    where a.order_summary_id = any(p_orders);
+    v_batches := array(
+        select distinct a.batch_id from public.order_batch_assignments as a where a.order_summary_id = any(p_orders)
+    );
+    if cardinality(v_batches) > 0 then
+        perform mirror.lock_batches();
+        perform mirror.recount_batches(v_batches);
+    end if;
 end
 $$;
 
@@ -137,6 +143,12 @@ declare
 begin
     select a.* into v_open from public.order_batch_assignments as a where a.order_summary_id = p_order and a.is_open;
     if v_open.batch_id is not distinct from p_batch then
+        if p_batch is null and exists (select from public.order_batch_assignments as a where a.order_summary_id = p_order) then
+            raise exception 'The batch of this order is completed: the order stays in it.'
+            using
+                errcode = 'restrict_violation',
+                hint = 'To buy the order again, choose an open batch.';
+        end if;
         return;
     elsif p_batch is null then
         delete from public.order_batch_assignments where id = v_open.id;

@@ -46,6 +46,8 @@ for each statement execute function mirror.follow_changed_orders();
 
 create trigger guard before update on public.order_delivery_status
 for each row execute function mirror.guard_delivery();
+create trigger guard_end before delete on public.order_delivery_status
+for each row execute function mirror.guard_delivery_end();
 create trigger follow after update on public.order_delivery_status
 referencing old table as before new table as after
 for each statement execute function mirror.follow_delivery();
@@ -75,6 +77,8 @@ when (new.stage >= 'DISPATCHED' and new.stage is distinct from old.stage)
 execute function mirror.require_tracking_number();
 
 create trigger append_only before update or delete on public.order_delivery_status_events
+for each row execute function mirror.refuse_change();
+create trigger append_only before update or delete on public.supplier_purchase_lists
 for each row execute function mirror.refuse_change();
 create trigger append_only_truncate before truncate on public.order_delivery_status_events
 for each statement execute function mirror.refuse_change();
