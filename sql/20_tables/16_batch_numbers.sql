@@ -20,16 +20,24 @@ as $$
 declare
     v_day date;
     v_number integer;
+    v_batch_number text;
 begin
     select (now() at time zone timezone)::date into strict v_day
     from public.stores
     where id = p_store_id;
 
-    insert into mirror.batch_numbers as n (store_id, day, last_number)
-    values (p_store_id, v_day, 1)
-    on conflict (store_id, day) do update set last_number = n.last_number + 1
-    returning last_number into v_number;
-    return to_char(v_day, 'YYYYMMDD') || '-' || lpad(v_number::text, greatest(4, length(v_number::text)), '0');
+    loop
+        insert into mirror.batch_numbers as n (store_id, day, last_number)
+        values (p_store_id, v_day, 1)
+        on conflict (store_id, day) do update set last_number = n.last_number + 1
+        returning last_number into v_number;
+        v_batch_number := to_char(v_day, 'YYYYMMDD') || '-' || lpad(v_number::text, greatest(4, length(v_number::text)), '0');
+        -- An admin may have entered a number by hand.
+        exit when not exists (
+            select from public.import_batches as b where b.store_id = p_store_id and b.batch_number = v_batch_number
+        );
+    end loop;
+    return v_batch_number;
 end
 $$;
 

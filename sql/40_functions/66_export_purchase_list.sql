@@ -18,13 +18,18 @@ begin
     return query
     with wanted as (
         select
-            i.sku, i.product_name, i.variant_name, i.patch_enabled, i.patch_type, i.print_name, i.print_number,
+            i.sku, (array_agg(i.product_name order by i.id desc))[1] as product_name,
+            (array_agg(i.variant_name order by i.id desc))[1] as variant_name,
+            i.patch_enabled, i.patch_type, i.print_name, i.print_number,
             sum(i.quantity)::integer as quantity, array_agg(i.id order by i.id) as items
         from public.order_batch_assignments as a
         inner join public.customer_orders_summary as o on o.id = a.order_summary_id
         inner join public.customer_order_items as i on i.order_summary_id = o.id
         where a.batch_id = batch_uuid and o.cancelled_at is null and o.deleted_at is null and i.quantity > 0
-        group by 1, 2, 3, 4, 5, 6, 7
+        -- What has no SKU is told apart by its names.
+        group by
+            i.sku, i.patch_enabled, i.patch_type, i.print_name, i.print_number,
+            case when i.sku is null then row(i.product_name, i.variant_name)::text end
     ), listed as (
         select *
         from public.supplier_purchase_lists as l
@@ -49,9 +54,13 @@ begin
         coalesce(w.items, '{}')
     from wanted as w
     full join listed as l
-        on row(w.sku, w.product_name, w.variant_name, w.patch_enabled, w.patch_type, w.print_name, w.print_number)::text
+        on row(
+            w.sku, case when w.sku is null then row(w.product_name, w.variant_name)::text end,
+            w.patch_enabled, w.patch_type, w.print_name, w.print_number
+        )::text
         = row(
-            l.variant_sku, l.product_name, l.variant_name, l.patch_enabled, l.patch_type, l.print_name, l.print_number
+            l.variant_sku, case when l.variant_sku is null then row(l.product_name, l.variant_name)::text end,
+            l.patch_enabled, l.patch_type, l.print_name, l.print_number
         )::text
     order by 5, 6, 4
     returning *;
