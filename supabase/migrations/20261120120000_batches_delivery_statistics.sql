@@ -104,16 +104,24 @@ as $$
 declare
     v_day date;
     v_number integer;
+    v_batch_number text;
 begin
     select (now() at time zone timezone)::date into strict v_day
     from public.stores
     where id = p_store_id;
 
-    insert into mirror.batch_numbers as n (store_id, day, last_number)
-    values (p_store_id, v_day, 1)
-    on conflict (store_id, day) do update set last_number = n.last_number + 1
-    returning last_number into v_number;
-    return to_char(v_day, 'YYYYMMDD') || '-' || lpad(v_number::text, greatest(4, length(v_number::text)), '0');
+    loop
+        insert into mirror.batch_numbers as n (store_id, day, last_number)
+        values (p_store_id, v_day, 1)
+        on conflict (store_id, day) do update set last_number = n.last_number + 1
+        returning last_number into v_number;
+        v_batch_number := to_char(v_day, 'YYYYMMDD') || '-' || lpad(v_number::text, greatest(4, length(v_number::text)), '0');
+        -- An admin may have entered a number by hand.
+        exit when not exists (
+            select from public.import_batches as b where b.store_id = p_store_id and b.batch_number = v_batch_number
+        );
+    end loop;
+    return v_batch_number;
 end
 $$;
 
@@ -285,8 +293,8 @@ comment on column mirror.audit_log.new_values is 'The columns that changed, afte
 create index audit_log_store_id on mirror.audit_log (store_id, created_at);
 create index audit_log_row_id on mirror.audit_log (row_id);
 
--- What the delivery statistics read: kept by a trigger on order_delivery_status, and equal to counting anew. Rows are split into shards
--- by connection, so that two that move orders at once do not wait for each other.
+-- What the delivery statistics read: kept by a trigger on order_delivery_status, and equal to counting anew. Rows are split into
+-- shards, so that two that move orders at once do not wait for each other.
 
 create table mirror.delivery_stage_counts (
     store_id uuid not null references public.stores (id),
@@ -366,7 +374,9 @@ create index customer_orders_summary_batch_id on public.customer_orders_summary 
 
 drop function mirror.record_delivery(uuid, public.commerce_engine, uuid[], jsonb, mirror.stage_columns);
 
--- They are made anew below: who is a customer is said once, and the phone that a token proves counts, too.
+revoke update, delete on public.order_delivery_status_events from service_role;
+
+-- The policies are made anew below: who is a customer is said once, and the phone that a token proves counts, too.
 drop policy "customers read themselves" on public.customers;
 drop policy "customers read their addresses" on public.customer_addresses;
 drop policy "customers read their orders" on public.customer_orders_summary;
@@ -395,8 +405,8 @@ end
 $$;
 
 comment on function mirror.current_actor() is
-'Who is changing rows now: engine:vendure, studio, service (the API, the daemon), api:<user>, or a database role. For the record, '
-'not for security: all but session_user can be set by whoever is connected.';
+'Who is changing rows now: engine:vendure, studio, service (the API, the daemon), api:<user>, or a database role. For the '
+'record, not for security: all but session_user can be set by whoever is connected.';
 revoke execute on function mirror.current_actor() from public;
 grant execute on function mirror.current_actor() to service_role;
 
@@ -895,7 +905,15 @@ begin
             max(e.updated_at) filter (where e.stage = 'DELIVERED') as delivered_at
         from public.order_delivery_status as k
         left join public.order_delivery_status_events as e
-            on e.order_summary_id = k.order_summary_id and e.from_stage <> e.stage and e.stage <= k.stage
+            on
+                e.order_summary_id = k.order_summary_id and e.from_stage <> e.stage and e.stage <= k.stage
+                -- An order that went back has not reached what it went back from.
+                and (e.stage = k.stage or not exists (
+                    select from public.order_delivery_status_events as back
+                    where
+                        back.order_summary_id = k.order_summary_id and back.from_stage <> back.stage
+                        and back.stage < e.stage and back.updated_at > e.updated_at
+                ))
         where
             k.order_summary_id = any(p_orders)
             and (k.stage <> 'ORDER_CONFIRMED' or num_nonnulls(k.sourcing_at, k.arrived_at, k.dispatched_at, k.delivered_at) > 0)
@@ -923,6 +941,8 @@ create or replace function mirror.record_delivery(
 language plpgsql
 set search_path = ''
 as $$
+declare
+    v_moved uuid[];
 begin
     insert into public.order_delivery_status_events (
         store_id, order_summary_id, order_code, from_stage, stage, tracking_number, updated_by, actor, source_id,
@@ -940,23 +960,41 @@ begin
     where o.id = any(p_orders)
     on conflict (order_summary_id, source_id) do nothing;
 
-    -- What an admin has set stands until the engine tells something else than it told before.
+    -- What an admin has set stands until the engine tells something else than it told before, stage and number each for itself.
     with told as (
-        update public.customer_orders_summary as o
-        set source_delivery_stage = r.stage, source_tracking_number = r.tracking_number
+        select
+            o.id, r.stage, r.tracking_number,
+            o.source_delivery_stage is distinct from r.stage as has_new_stage,
+            o.source_tracking_number is distinct from r.tracking_number as has_new_number
         from unnest(p_told.source_id, p_told.delivery_stage, p_told.tracking_number)
             as r (source_id, stage, tracking_number)
+        inner join public.customer_orders_summary as o
+            on o.store_id = p_store_id and o.source = p_source and o.source_id = r.source_id
         where
-            o.id = any(p_orders) and o.source_id = r.source_id
+            o.id = any(p_orders)
             and (o.source_delivery_stage, o.source_tracking_number) is distinct from (r.stage, r.tracking_number)
-        returning o.id, r.stage, r.tracking_number
+    ), noted as (
+        update public.customer_orders_summary as o
+        set source_delivery_stage = told.stage, source_tracking_number = told.tracking_number
+        from told
+        where o.id = told.id
+    ), moved as (
+        update public.order_delivery_status as s
+        set
+            stage = case when told.has_new_stage then told.stage else s.stage end,
+            tracking_number = case when told.has_new_number then told.tracking_number else s.tracking_number end,
+            note = null,
+            updated_by = p_source::text
+        from told
+        where
+            s.order_summary_id = told.id
+            and (
+                told.has_new_stage and s.stage <> told.stage
+                or told.has_new_number and s.tracking_number is distinct from told.tracking_number
+            )
+        returning s.order_summary_id
     )
-    update public.order_delivery_status as s
-    set stage = told.stage, tracking_number = told.tracking_number, updated_by = p_source::text
-    from told
-    where
-        s.order_summary_id = told.id
-        and (s.stage, s.tracking_number) is distinct from (told.stage, told.tracking_number);
+    select coalesce(array_agg(order_summary_id), '{}') into v_moved from moved;
 
     update public.order_delivery_status as s
     set carrier = r.carrier
@@ -971,23 +1009,27 @@ begin
         updated_at
     )
     select
-        o.store_id, o.id, o.order_code, latest.stage, o.source_delivery_stage, o.source_tracking_number,
+        o.store_id, o.id, o.order_code, latest.stage, o.delivery_stage, o.tracking_number,
         p_source::text, mirror.current_actor(),
         'read ' || to_char(o.source_version at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
         o.source_version
     from public.customer_orders_summary as o
     cross join lateral (
-        select e.stage
+        select e.stage, e.tracking_number
         from public.order_delivery_status_events as e
         where e.order_summary_id = o.id
-        order by e.updated_at desc
+        order by e.updated_at desc, e.stage desc
         limit 1
     ) as latest
     where
-        o.id = any(p_orders) and not exists (
-            select from public.order_delivery_status_events as e
-            where e.order_summary_id = o.id and e.stage = o.source_delivery_stage
-        );
+        o.id = any(p_orders)
+        and case
+            when o.id = any(v_moved) then latest.stage <> o.delivery_stage
+            else not exists (
+                select from public.order_delivery_status_events as e
+                where e.order_summary_id = o.id and e.stage = o.source_delivery_stage
+            )
+        end;
 
     perform mirror.time_stages(p_orders);
 end
@@ -1233,27 +1275,29 @@ comment on function mirror.batch_stage(public.batch_status) is 'The stage that t
 revoke execute on function mirror.batch_stage(public.batch_status) from public;
 grant execute on function mirror.batch_stage(public.batch_status) to service_role;
 
-create function mirror.move_batch_orders(p_batches uuid[]) returns void
+create function mirror.move_batch_orders(p_batches uuid[], p_orders uuid[] default null) returns void
 language plpgsql
 set search_path = ''
 as $$
 begin
     perform set_config('mirror.names_itself', 'yes', true);
     update public.order_delivery_status as s
-    set stage = mirror.batch_stage(b.status), updated_by = 'batch ' || b.batch_number
+    set stage = mirror.batch_stage(b.status), note = null, updated_by = 'batch ' || b.batch_number
     from public.order_batch_assignments as a
     inner join public.import_batches as b on b.id = a.batch_id
     where
         a.batch_id = any(p_batches) and a.order_summary_id = s.order_summary_id
+        and (p_orders is null or a.order_summary_id = any(p_orders))
         and not s.is_cancelled and s.stage < mirror.batch_stage(b.status);
     perform set_config('mirror.names_itself', '', true);
 end
 $$;
 
-comment on function mirror.move_batch_orders(uuid[]) is
-'Moves the orders of these batches on to the stage of their batch: never backwards, and never a cancelled order.';
-revoke execute on function mirror.move_batch_orders(uuid[]) from public;
-grant execute on function mirror.move_batch_orders(uuid[]) to service_role;
+comment on function mirror.move_batch_orders(uuid[], uuid[]) is
+'Moves the orders of these batches (only p_orders, if given) on to the stage of their batch: never backwards, and never a cancelled '
+'order.';
+revoke execute on function mirror.move_batch_orders(uuid[], uuid[]) from public;
+grant execute on function mirror.move_batch_orders(uuid[], uuid[]) to service_role;
 
 create function mirror.recount_batches(p_batches uuid[]) returns void
 language plpgsql
@@ -1291,7 +1335,7 @@ language plpgsql
 set search_path = ''
 as $$
 begin
-    perform pg_advisory_xact_lock(hashtextextended('commerce-mirror: open batch ' || p_store_id, 0));
+    perform mirror.lock_batches();
     if not exists (
         select from public.import_batches as b
         where b.store_id = p_store_id and b.status = 'collecting' and not b.is_ready
@@ -1315,6 +1359,7 @@ declare
     v_batch public.import_batches;
     v_room integer;
 begin
+    perform mirror.lock_batches();
     while cardinality(v_waiting) > 0 loop
         select b.* into v_batch
         from public.import_batches as b
@@ -1357,7 +1402,7 @@ begin
         inner join public.stores as s on s.id = o.store_id
         where
             o.id = any(p_orders) and o.order_code is not null and o.joined_batch_at is null
-            and o.cancelled_at is null and o.deleted_at is null
+            and o.cancelled_at is null and o.deleted_at is null and o.delivery_stage = 'ORDER_CONFIRMED'
             and (
                 s.batches_all_orders or exists (
                     select from public.customer_order_items as i
@@ -1372,7 +1417,8 @@ end
 $$;
 
 comment on function mirror.batch_pre_orders(uuid[]) is
-'Puts those of these orders into a batch that wait for one: pre-orders that have never been in a batch.';
+'Puts those of these orders into a batch that wait for one: pre-orders that have never been in a batch, and that are still at '
+'ORDER_CONFIRMED: an order from before the mirror that is on its way already was bought without a batch.';
 revoke execute on function mirror.batch_pre_orders(uuid[]) from public;
 grant execute on function mirror.batch_pre_orders(uuid[]) to service_role;
 
@@ -1394,6 +1440,7 @@ begin
 
     if tg_op = 'INSERT' then
         new.order_count := 0;
+        new.is_ready := false;
     elsif new.store_id <> old.store_id then
         raise exception 'Batch % stays with its store.', old.batch_number
         using errcode = 'check_violation', hint = 'Open a batch for the other store.';
@@ -1405,15 +1452,19 @@ begin
     elsif new.order_count <> old.order_count and pg_trigger_depth() < 2 then
         raise exception 'order_count is counted by the mirror and cannot be edited.'
         using errcode = 'check_violation', hint = 'It follows the rows of order_batch_assignments.';
+    elsif new.is_ready <> old.is_ready then
+        raise exception 'is_ready is kept by the mirror and cannot be edited.'
+        using errcode = 'check_violation', hint = 'A collecting batch is ready when order_count reaches target_order_count.';
     end if;
 
     new.is_ready := new.status = 'collecting' and coalesce(new.order_count >= new.target_order_count, false);
     if tg_op = 'INSERT' or new.status > old.status then
-        new.ordered_at := case new.status when 'orderedFromSupplier' then now() else new.ordered_at end;
-        new.in_transit_at := case new.status when 'inTransit' then now() else new.in_transit_at end;
-        new.arrived_at := case new.status when 'arrived' then now() else new.arrived_at end;
-        new.dispatched_at := case new.status when 'dispatched' then now() else new.dispatched_at end;
-        new.completed_at := case new.status when 'completed' then now() else new.completed_at end;
+        -- A time that an admin has entered stands.
+        new.ordered_at := coalesce(new.ordered_at, case new.status when 'orderedFromSupplier' then now() end);
+        new.in_transit_at := coalesce(new.in_transit_at, case new.status when 'inTransit' then now() end);
+        new.arrived_at := coalesce(new.arrived_at, case new.status when 'arrived' then now() end);
+        new.dispatched_at := coalesce(new.dispatched_at, case new.status when 'dispatched' then now() end);
+        new.completed_at := coalesce(new.completed_at, case new.status when 'completed' then now() end);
     end if;
     return new;
 end
@@ -1468,6 +1519,9 @@ begin
     elsif tg_op = 'UPDATE' and new.order_summary_id <> old.order_summary_id then
         raise exception 'A row of order_batch_assignments stays with its order.'
         using errcode = 'check_violation', hint = 'Change its batch_id, or delete it and add one for the other order.';
+    elsif tg_op = 'UPDATE' and new.is_open <> old.is_open and pg_trigger_depth() < 2 then
+        raise exception 'is_open is kept by the mirror and cannot be edited.'
+        using errcode = 'check_violation', hint = 'Complete the batch, and its rows close; delete a row to pull its order out.';
     end if;
 
     select b.* into v_batch from public.import_batches as b where b.id = new.batch_id for no key update;
@@ -1501,7 +1555,9 @@ begin
     if tg_op = 'INSERT' then
         new.is_open := true;
     end if;
-    new.assigned_by := mirror.current_actor();
+    if tg_op = 'INSERT' or new.batch_id <> old.batch_id then
+        new.assigned_by := mirror.current_actor();
+    end if;
     return new;
 end
 $$;
@@ -1531,7 +1587,7 @@ begin
     ) as latest
     where o.id = latest.id and (o.batch_id is distinct from latest.batch_id or o.joined_batch_at is null);
     perform mirror.recount_batches(p_batches);
-    perform mirror.move_batch_orders(p_batches);
+    perform mirror.move_batch_orders(p_batches, p_orders);
 end
 $$;
 
@@ -1595,8 +1651,15 @@ begin
     is distinct from (old.order_summary_id, old.order_code, old.store_id) then
         raise exception 'The delivery of order % stays with its order.', old.order_code
         using errcode = 'check_violation', hint = 'Change the row of the other order.';
+    elsif pg_trigger_depth() < 2
+    and (new.is_cancelled, new.confirmed_at, new.sourcing_at, new.arrived_at, new.dispatched_at, new.delivered_at)
+    is distinct from
+    (old.is_cancelled, old.confirmed_at, old.sourcing_at, old.arrived_at, old.dispatched_at, old.delivered_at) then
+        raise exception 'is_cancelled and the times of the stages are kept by the mirror and cannot be edited.'
+        using errcode = 'check_violation', hint = 'Change the stage; an order is cancelled in the shop.';
     end if;
 
+    new.tracking_number := nullif(trim(new.tracking_number), '');
     if new.stage <> old.stage then
         if new.is_cancelled then
             raise exception 'Order % is cancelled: its delivery does not move.', old.order_code
@@ -1611,16 +1674,19 @@ begin
                     old.order_code, new.stage
                 );
         end if;
-        new.sourcing_at := mirror.stage_time('SOURCING', new.stage, old.stage, old.sourcing_at);
-        new.arrived_at := mirror.stage_time('ARRIVED', new.stage, old.stage, old.arrived_at);
-        new.dispatched_at := mirror.stage_time('DISPATCHED', new.stage, old.stage, old.dispatched_at);
-        new.delivered_at := mirror.stage_time('DELIVERED', new.stage, old.stage, old.delivered_at);
-        if new.note is not distinct from old.note then
+        new.sourcing_at := mirror.stage_time('SOURCING', new.stage, old.sourcing_at);
+        new.arrived_at := mirror.stage_time('ARRIVED', new.stage, old.arrived_at);
+        new.dispatched_at := mirror.stage_time('DISPATCHED', new.stage, old.dispatched_at);
+        new.delivered_at := mirror.stage_time('DELIVERED', new.stage, old.delivered_at);
+    end if;
+    -- Who and why belong to one change. Cells that are saved together come one by one: what this transaction has set stands.
+    if old.updated_at < now() and coalesce(current_setting('mirror.names_itself', true), '') <> 'yes' then
+        if new.stage <> old.stage and new.note is not distinct from old.note then
             new.note := null;
         end if;
-    end if;
-    if new.updated_by = old.updated_by and coalesce(current_setting('mirror.names_itself', true), '') <> 'yes' then
-        new.updated_by := mirror.current_actor();
+        if new.updated_by = old.updated_by then
+            new.updated_by := mirror.current_actor();
+        end if;
     end if;
     return new;
 end
@@ -1629,30 +1695,41 @@ $$;
 comment on function mirror.guard_delivery() is 'Trigger: the rules of a delivery, in words that an admin reads.';
 revoke execute on function mirror.guard_delivery() from public;
 
+create function mirror.guard_delivery_end() returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+    if exists (select from public.customer_orders_summary as o where o.id = old.order_summary_id) then
+        raise exception 'The delivery of order % cannot be deleted.', old.order_code
+        using errcode = 'restrict_violation', hint = 'Every order has one: change its stage, or cancel the order in the shop.';
+    end if;
+    return old;
+end
+$$;
+
+comment on function mirror.guard_delivery_end() is 'Trigger: a delivery ends with its order only.';
+revoke execute on function mirror.guard_delivery_end() from public;
+
 create function mirror.stage_time(
     p_stage public.delivery_stage,
     p_new_stage public.delivery_stage,
-    p_old_stage public.delivery_stage,
     p_old_time timestamptz
 ) returns timestamptz
-language sql stable
+language sql volatile
 set search_path = ''
 as $$
     select case
-        when p_new_stage = p_stage and p_new_stage > p_old_stage then now()
-        when p_new_stage >= p_stage then coalesce(p_old_time, case when p_new_stage = p_stage then now() end)
+        when p_new_stage = p_stage then clock_timestamp()
+        when p_new_stage > p_stage then p_old_time
     end
 $$;
 
-comment on function mirror.stage_time(
-    public.delivery_stage, public.delivery_stage, public.delivery_stage, timestamptz
-) is 'When p_stage was reached, after a move from the old to the new stage: now if just so, never if not yet.';
-revoke execute on function mirror.stage_time(
-    public.delivery_stage, public.delivery_stage, public.delivery_stage, timestamptz
-) from public;
-grant execute on function mirror.stage_time(
-    public.delivery_stage, public.delivery_stage, public.delivery_stage, timestamptz
-) to service_role;
+comment on function mirror.stage_time(public.delivery_stage, public.delivery_stage, timestamptz) is
+'When p_stage was reached, after a move to p_new_stage: now if it is that, as before if it is an earlier one, never if not yet. By the '
+'clock, not by the transaction''s beginning: who waited for a row comes later.';
+revoke execute on function mirror.stage_time(public.delivery_stage, public.delivery_stage, timestamptz) from public;
+grant execute on function mirror.stage_time(public.delivery_stage, public.delivery_stage, timestamptz) to service_role;
 
 create function mirror.follow_delivery() returns trigger
 language plpgsql
@@ -1667,7 +1744,7 @@ begin
         select
             a.store_id, a.order_summary_id, a.order_code, b.stage, a.stage, a.tracking_number, a.note, a.updated_by,
             mirror.current_actor(), mirror.uuid_v7()::text,
-            case when a.stage > b.stage then a.stage_since else now() end
+            case when a.stage <> b.stage and a.stage > 'ORDER_CONFIRMED' then a.stage_since else clock_timestamp() end
         from after as a
         inner join before as b using (id)
         where
@@ -1675,18 +1752,12 @@ begin
             or (a.note is distinct from b.note and a.note is not null);
     end if;
 
-    if exists (
-        select from after as a
-        inner join before as b using (id)
-        where a.stage <> b.stage or a.tracking_number is distinct from b.tracking_number
-    ) then
-        update public.customer_orders_summary as o
-        set delivery_stage = a.stage, tracking_number = a.tracking_number
-        from after as a
-        where
-            o.id = a.order_summary_id
-            and (o.delivery_stage, o.tracking_number) is distinct from (a.stage, a.tracking_number);
-    end if;
+    update public.customer_orders_summary as o
+    set delivery_stage = a.stage, tracking_number = a.tracking_number
+    from after as a
+    where
+        o.id = a.order_summary_id
+        and (o.delivery_stage, o.tracking_number) is distinct from (a.stage, a.tracking_number);
     return null;
 end
 $$;
@@ -1759,7 +1830,7 @@ begin
     set
         stage = v_stage,
         tracking_number = coalesce(v_tracking_number, s.tracking_number),
-        note = coalesce(v_note, s.note),
+        note = case when s.stage <> v_stage then v_note else coalesce(v_note, s.note) end,
         updated_by = v_updated_by
     where
         s.id = (v_found[1]).id
@@ -1919,6 +1990,8 @@ create function mirror.follow_cancellations(p_orders uuid[]) returns void
 language plpgsql
 set search_path = ''
 as $$
+declare
+    v_batches uuid[];
 begin
     update public.order_delivery_status as s
     set is_cancelled = not s.is_cancelled
@@ -1926,9 +1999,13 @@ begin
     where
         o.id = any(p_orders) and s.order_summary_id = o.id
         and s.is_cancelled <> (o.cancelled_at is not null or o.deleted_at is not null);
-    perform mirror.recount_batches(array_agg(distinct a.batch_id))
-    from public.order_batch_assignments as a
-    where a.order_summary_id = any(p_orders);
+    v_batches := array(
+        select distinct a.batch_id from public.order_batch_assignments as a where a.order_summary_id = any(p_orders)
+    );
+    if cardinality(v_batches) > 0 then
+        perform mirror.lock_batches();
+        perform mirror.recount_batches(v_batches);
+    end if;
 end
 $$;
 
@@ -1946,6 +2023,12 @@ declare
 begin
     select a.* into v_open from public.order_batch_assignments as a where a.order_summary_id = p_order and a.is_open;
     if v_open.batch_id is not distinct from p_batch then
+        if p_batch is null and exists (select from public.order_batch_assignments as a where a.order_summary_id = p_order) then
+            raise exception 'The batch of this order is completed: the order stays in it.'
+            using
+                errcode = 'restrict_violation',
+                hint = 'To buy the order again, choose an open batch.';
+        end if;
         return;
     elsif p_batch is null then
         delete from public.order_batch_assignments where id = v_open.id;
@@ -1969,8 +2052,13 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-    v_shard constant smallint := pg_backend_pid() % 16;
+    v_shard smallint := 0;
 begin
+    -- The first shard that nobody else has in hand: two that lock the same rows in different orders would wait in a circle.
+    while not pg_try_advisory_xact_lock(hashtext('commerce-mirror: delivery roll-up'), v_shard) loop
+        v_shard := v_shard + 1;
+    end loop;
+
     insert into mirror.delivery_stage_counts as t (store_id, stage, shard, orders)
     select r.store_id, r.stage, v_shard, p_weight * count(*)
     from unnest(p_rows) as r
@@ -2309,13 +2397,18 @@ begin
     return query
     with wanted as (
         select
-            i.sku, i.product_name, i.variant_name, i.patch_enabled, i.patch_type, i.print_name, i.print_number,
+            i.sku, (array_agg(i.product_name order by i.id desc))[1] as product_name,
+            (array_agg(i.variant_name order by i.id desc))[1] as variant_name,
+            i.patch_enabled, i.patch_type, i.print_name, i.print_number,
             sum(i.quantity)::integer as quantity, array_agg(i.id order by i.id) as items
         from public.order_batch_assignments as a
         inner join public.customer_orders_summary as o on o.id = a.order_summary_id
         inner join public.customer_order_items as i on i.order_summary_id = o.id
         where a.batch_id = batch_uuid and o.cancelled_at is null and o.deleted_at is null and i.quantity > 0
-        group by 1, 2, 3, 4, 5, 6, 7
+        -- What has no SKU is told apart by its names.
+        group by
+            i.sku, i.patch_enabled, i.patch_type, i.print_name, i.print_number,
+            case when i.sku is null then row(i.product_name, i.variant_name)::text end
     ), listed as (
         select *
         from public.supplier_purchase_lists as l
@@ -2340,9 +2433,13 @@ begin
         coalesce(w.items, '{}')
     from wanted as w
     full join listed as l
-        on row(w.sku, w.product_name, w.variant_name, w.patch_enabled, w.patch_type, w.print_name, w.print_number)::text
+        on row(
+            w.sku, case when w.sku is null then row(w.product_name, w.variant_name)::text end,
+            w.patch_enabled, w.patch_type, w.print_name, w.print_number
+        )::text
         = row(
-            l.variant_sku, l.product_name, l.variant_name, l.patch_enabled, l.patch_type, l.print_name, l.print_number
+            l.variant_sku, case when l.variant_sku is null then row(l.product_name, l.variant_name)::text end,
+            l.patch_enabled, l.patch_type, l.print_name, l.print_number
         )::text
     order by 5, 6, 4
     returning *;
@@ -2408,13 +2505,13 @@ grant execute on function mirror.run_schedule() to service_role;
 
 -- Before a statement locks the first row: see mirror.take_turn.
 
-create trigger a_turn before insert or update or delete on public.import_batches
+create trigger take_turn before insert or update or delete on public.import_batches
 for each statement execute function mirror.take_turn_first();
-create trigger a_turn before insert or update or delete on public.order_batch_assignments
+create trigger take_turn before insert or update or delete on public.order_batch_assignments
 for each statement execute function mirror.take_turn_first();
-create trigger a_turn before insert or update or delete on public.customer_orders_summary
+create trigger take_turn before insert or update or delete on public.customer_orders_summary
 for each statement execute function mirror.take_turn_first();
-create trigger a_turn before insert or update or delete on public.order_delivery_status
+create trigger take_turn before insert or update or delete on public.order_delivery_status
 for each statement execute function mirror.take_turn_first();
 
 create view mirror.stuck_deliveries
@@ -2609,6 +2706,8 @@ for each statement execute function mirror.follow_changed_orders();
 
 create trigger guard before update on public.order_delivery_status
 for each row execute function mirror.guard_delivery();
+create trigger guard_end before delete on public.order_delivery_status
+for each row execute function mirror.guard_delivery_end();
 create trigger follow after update on public.order_delivery_status
 referencing old table as before new table as after
 for each statement execute function mirror.follow_delivery();
@@ -2638,6 +2737,8 @@ when (new.stage >= 'DISPATCHED' and new.stage is distinct from old.stage)
 execute function mirror.require_tracking_number();
 
 create trigger append_only before update or delete on public.order_delivery_status_events
+for each row execute function mirror.refuse_change();
+create trigger append_only before update or delete on public.supplier_purchase_lists
 for each row execute function mirror.refuse_change();
 create trigger append_only_truncate before truncate on public.order_delivery_status_events
 for each statement execute function mirror.refuse_change();
@@ -2733,6 +2834,17 @@ create policy "customers read the delivery history of their orders" on public.or
 for select to authenticated
 using (order_summary_id = any(array(select o.id from public.customer_orders_summary as o)));
 
+grant select, insert, update, delete on
+public.stores,
+public.customers,
+public.customer_addresses,
+public.customer_orders_summary,
+public.customer_order_items,
+public.order_delivery_status,
+mirror.integrations,
+mirror.webhook_events
+to service_role;
+
 revoke all on
 public.import_batches,
 public.order_batch_assignments,
@@ -2757,6 +2869,8 @@ to service_role;
 
 grant select on public.order_tracking, public.orders_needing_attention, mirror.stuck_deliveries to service_role;
 
+grant select, insert on public.order_delivery_status_events to service_role;
+
 grant select on mirror.audit_log to service_role;
 
 grant select, update (last_run_at, last_error) on mirror.schedule to service_role;
@@ -2768,7 +2882,7 @@ begin
     if exists (select from pg_publication where pubname = 'supabase_realtime' and not puballtables) then
         alter publication supabase_realtime add table public.order_delivery_status;
     end if;
-    if exists (select from pg_extension where extname = 'pg_cron') then
+    if exists (select from pg_extension where extname = 'pg_cron') and has_schema_privilege('cron', 'usage') then
         perform cron.schedule('commerce-mirror', '* * * * *', 'select mirror.run_schedule()');
     end if;
 end
