@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,14 +19,15 @@ from tests.postgres import OTHER_SERVER
 
 
 @contextmanager
-def throwaway_server(programs: Path) -> Iterator[str]:
-    """Give the superuser's address of a new server made with these programs."""
+def throwaway_server(programs: Path, settings: Mapping[str, str] | None = None) -> Iterator[str]:
+    """Give the superuser's address of a new server made with these programs, with settings of its own."""
     with tempfile.TemporaryDirectory() as name:
         folder, data = Path(name), Path(name) / "data"
         account = ServiceAccount.for_folder(folder, programs)
         account.own(folder)
         account.run([programs / "initdb", "-D", data, "-U", "supabase_admin", "-E", "UTF8", "--locale=C"], cwd=folder)
-        options = f"-c listen_addresses='' -c unix_socket_directories='{folder}'"
+        every = {"listen_addresses": "", "unix_socket_directories": str(folder), **(settings or {})}
+        options = " ".join(f"-c {name}='{value}'" for name, value in every.items())
         account.run([programs / "pg_ctl", "start", "-D", data, "-l", folder / "log", "-o", options, "-w"], cwd=folder)
         try:
             yield f"postgresql://supabase_admin@/postgres?host={folder}"

@@ -58,7 +58,7 @@ class TestServer:
 def running_server(folder: Path) -> Iterator[TestServer]:
     """Give the server that this run works with."""
     if other := os.environ.get(OTHER_SERVER):
-        server = TestServer(_as_postgres(other), other)
+        server = TestServer(as_postgres(other), other)
         server.run(_CREATE_POSTGRES, f"alter role postgres password '{urlsplit(other).password or ''}'")
         yield server
         return
@@ -84,7 +84,8 @@ _CREATE_POSTGRES = """
 """
 
 
-def _as_postgres(dsn: str) -> str:
+def as_postgres(dsn: str) -> str:
+    """Return the address of the same database for role `postgres`."""
     parts = urlsplit(dsn)
     _, _, where = parts.netloc.rpartition("@")
     login = f"postgres:{parts.password}" if parts.password else "postgres"

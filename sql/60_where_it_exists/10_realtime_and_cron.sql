@@ -5,7 +5,7 @@ begin
     if exists (select from pg_publication where pubname = 'supabase_realtime' and not puballtables) then
         alter publication supabase_realtime add table public.order_delivery_status;
     end if;
-    if exists (select from pg_extension where extname = 'pg_cron') then
+    if exists (select from pg_extension where extname = 'pg_cron') and has_schema_privilege('cron', 'usage') then
         perform cron.schedule('commerce-mirror', '* * * * *', 'select mirror.run_schedule()');
     end if;
 end
