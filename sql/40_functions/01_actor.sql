@@ -19,8 +19,8 @@ end
 $$;
 
 comment on function mirror.current_actor() is
-'Who is changing rows now: engine:vendure, studio, service (the API, the daemon), api:<user>, or a database role. For the record, '
-'not for security: all but session_user can be set by whoever is connected.';
+'Who is changing rows now: engine:vendure, studio, service (the API, the daemon), api:<user>, or a database role. For the '
+'record, not for security: all but session_user can be set by whoever is connected.';
 revoke execute on function mirror.current_actor() from public;
 grant execute on function mirror.current_actor() to service_role;
 

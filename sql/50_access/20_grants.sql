@@ -26,7 +26,6 @@ public.customer_addresses,
 public.customer_orders_summary,
 public.customer_order_items,
 public.order_delivery_status,
-public.order_delivery_status_events,
 mirror.integrations,
 mirror.webhook_events
 to service_role;
@@ -54,5 +53,6 @@ mirror.delivery_norms
 to service_role;
 
 grant select on public.order_tracking, public.orders_needing_attention, mirror.stuck_deliveries to service_role;
+grant select, insert on public.order_delivery_status_events to service_role;
 grant select on mirror.audit_log to service_role;
 grant select, update (last_run_at, last_error) on mirror.schedule to service_role;

@@ -293,32 +293,38 @@ comment on column mirror.audit_log.new_values is 'The columns that changed, afte
 create index audit_log_store_id on mirror.audit_log (store_id, created_at);
 create index audit_log_row_id on mirror.audit_log (row_id);
 
--- What the delivery statistics read: kept by a trigger on order_delivery_status, and equal to counting anew. Rows are split into
--- shards, so that two that move orders at once do not wait for each other.
+-- What the delivery statistics read: kept by triggers on order_delivery_status, and equal to counting anew. A change only ever adds
+-- rows, with what it adds or takes away, so that two that move orders at once never wait for each other; what counts is their sum.
+-- mirror.fold_delivery_rollups() makes one row of many from time to time.
 
 create table mirror.delivery_stage_counts (
+    id uuid primary key default mirror.uuid_v7(),
     store_id uuid not null references public.stores (id),
     stage public.delivery_stage not null,
-    shard smallint not null,
-    orders bigint not null,
-    primary key (store_id, stage, shard)
+    orders bigint not null
 );
 
-comment on table mirror.delivery_stage_counts is 'How many orders are at each stage now, without cancelled ones: the sum of the shards.';
+comment on table mirror.delivery_stage_counts is 'How many orders are at each stage now, without cancelled ones: the sum of the rows.';
+
+create index delivery_stage_counts_store_id on mirror.delivery_stage_counts (store_id);
 
 create table mirror.delivery_durations (
+    id uuid primary key default mirror.uuid_v7(),
     store_id uuid not null references public.stores (id),
     day date not null,
     from_stage public.delivery_stage not null,
     stage public.delivery_stage not null,
     hours integer not null,
-    shard smallint not null,
     orders bigint not null,
-    primary key (store_id, day, stage, from_stage, hours, shard)
+    is_folded boolean not null default false
 );
 
 comment on table mirror.delivery_durations is
-'How many orders went from one stage to the next in so many whole hours, by the day (UTC) on which they got there: the sum of the shards.';
+'How many orders went from one stage to the next in so many whole hours, by the day (UTC) on which they got there: the sum of the rows.';
+comment on column mirror.delivery_durations.is_folded is 'The row is the sum of others. Kept by mirror.fold_delivery_rollups.';
+
+create index delivery_durations_day on mirror.delivery_durations (store_id, day, from_stage, stage, hours) include (orders);
+create index delivery_durations_to_fold on mirror.delivery_durations (store_id, day) where not is_folded;
 
 create table mirror.delivery_norms (
     store_id uuid not null references public.stores (id),
@@ -353,7 +359,8 @@ for each row execute function mirror.touch_updated_at();
 
 insert into mirror.schedule (job, command, every) values
 ('cleanup_expired_otps', 'select public.cleanup_expired_otps()', '10 minutes'),
-('refresh_delivery_norms', 'select mirror.refresh_delivery_norms()', '1 hour');
+('refresh_delivery_norms', 'select mirror.refresh_delivery_norms()', '1 hour'),
+('fold_delivery_rollups', 'select mirror.fold_delivery_rollups()', '10 minutes');
 
 
 alter table public.customer_orders_summary
@@ -371,6 +378,10 @@ comment on column public.customer_orders_summary.source_delivery_stage is
 comment on column public.customer_orders_summary.source_tracking_number is 'Likewise, the tracking number.';
 
 create index customer_orders_summary_batch_id on public.customer_orders_summary (batch_id);
+create index customer_orders_summary_cancelled_in_batch on public.customer_orders_summary (batch_id)
+where batch_id is not null and (cancelled_at is not null or deleted_at is not null);
+create index customer_orders_summary_unpaid on public.customer_orders_summary (store_id)
+where cancelled_at is null and deleted_at is null and total_paid < total_with_tax and delivery_stage > 'ORDER_CONFIRMED';
 
 drop function mirror.record_delivery(uuid, public.commerce_engine, uuid[], jsonb, mirror.stage_columns);
 
@@ -2047,31 +2058,59 @@ comment on function mirror.move_to_batch(uuid, uuid) is
 revoke execute on function mirror.move_to_batch(uuid, uuid) from public;
 grant execute on function mirror.move_to_batch(uuid, uuid) to service_role;
 
-create function mirror.roll_up_deliveries(p_rows public.order_delivery_status[], p_weight integer) returns void
+create function mirror.roll_up_deliveries(
+    p_before public.order_delivery_status[],
+    p_after public.order_delivery_status[]
+) returns void
 language plpgsql
 set search_path = ''
 as $$
-declare
-    v_shard smallint := 0;
 begin
-    -- The first shard that nobody else has in hand: two that lock the same rows in different orders would wait in a circle.
-    while not pg_try_advisory_xact_lock(hashtext('commerce-mirror: delivery roll-up'), v_shard) loop
-        v_shard := v_shard + 1;
-    end loop;
-
-    insert into mirror.delivery_stage_counts as t (store_id, stage, shard, orders)
-    select r.store_id, r.stage, v_shard, p_weight * count(*)
-    from unnest(p_rows) as r
-    where not r.is_cancelled
+    insert into mirror.delivery_stage_counts (store_id, stage, orders)
+    select r.store_id, r.stage, sum(r.weight)
+    from (
+        select b.store_id, b.stage, -1 as weight
+        from unnest(p_before) as b
+        where not b.is_cancelled
+        union all
+        select a.store_id, a.stage, 1
+        from unnest(p_after) as a
+        where not a.is_cancelled
+    ) as r
     group by r.store_id, r.stage
-    order by r.store_id, r.stage
-    on conflict (store_id, stage, shard) do update set orders = t.orders + excluded.orders;
+    having sum(r.weight) <> 0;
 
-    insert into mirror.delivery_durations as t (store_id, day, from_stage, stage, hours, shard, orders)
+    insert into mirror.delivery_durations (store_id, day, from_stage, stage, hours, orders)
+    select d.store_id, d.day, d.from_stage, d.stage, d.hours, sum(d.weight)
+    from (
+        select b.*, -1 as weight from mirror.delivery_steps(p_before) as b
+        union all
+        select a.*, 1 from mirror.delivery_steps(p_after) as a
+    ) as d
+    group by d.store_id, d.day, d.from_stage, d.stage, d.hours
+    having sum(d.weight) <> 0;
+end
+$$;
+
+comment on function mirror.roll_up_deliveries(public.order_delivery_status[], public.order_delivery_status[]) is
+'Takes deliveries as they were before a change out of what the statistics read, and adds them as they are after it.';
+revoke execute on function mirror.roll_up_deliveries(public.order_delivery_status[], public.order_delivery_status[]) from public;
+grant execute on function mirror.roll_up_deliveries(public.order_delivery_status[], public.order_delivery_status[]) to service_role;
+
+create function mirror.delivery_steps(p_rows public.order_delivery_status[])
+returns table (
+    store_id uuid,
+    day date,
+    from_stage public.delivery_stage,
+    stage public.delivery_stage,
+    hours integer
+)
+language sql stable
+set search_path = ''
+as $$
     select
-        r.store_id, (step.reached_at at time zone 'utc')::date as day, step.from_stage, step.stage,
-        greatest(0, floor(extract(epoch from step.reached_at - step.from_at) / 3600))::integer as hours,
-        v_shard, p_weight * count(*)
+        r.store_id, (step.reached_at at time zone 'utc')::date, step.from_stage, step.stage,
+        greatest(0, floor(extract(epoch from step.reached_at - step.from_at) / 3600))::integer
     from unnest(p_rows) as r
     cross join lateral (
         select
@@ -2089,23 +2128,63 @@ begin
         where s.reached_at is not null
     ) as step
     where not r.is_cancelled and r.stage <> 'ORDER_CONFIRMED' and step.from_stage is not null
-    group by 1, 2, 3, 4, 5
-    order by 1, 2, 4, 3, 5
-    on conflict (store_id, day, stage, from_stage, hours, shard) do update set orders = t.orders + excluded.orders;
+$$;
+
+comment on function mirror.delivery_steps(public.order_delivery_status[]) is
+'The steps from stage to stage that these deliveries have made, each with its day (UTC) and the whole hours that it took.';
+revoke execute on function mirror.delivery_steps(public.order_delivery_status[]) from public;
+grant execute on function mirror.delivery_steps(public.order_delivery_status[]) to service_role;
+
+create function mirror.fold_delivery_rollups() returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_folded integer;
+begin
+    -- What is added meanwhile is not seen here, and stays as it is until the next time.
+    with taken as (
+        delete from mirror.delivery_stage_counts
+        returning store_id, stage, orders
+    )
+    insert into mirror.delivery_stage_counts (store_id, stage, orders)
+    select t.store_id, t.stage, sum(t.orders)
+    from taken as t
+    group by t.store_id, t.stage
+    having sum(t.orders) <> 0;
+
+    with days as materialized (
+        select distinct d.store_id, d.day
+        from mirror.delivery_durations as d
+        where not d.is_folded
+    ), taken as (
+        delete from mirror.delivery_durations as d
+        using days
+        where d.store_id = days.store_id and d.day = days.day
+        returning d.store_id, d.day, d.from_stage, d.stage, d.hours, d.orders
+    )
+    insert into mirror.delivery_durations (store_id, day, from_stage, stage, hours, orders, is_folded)
+    select t.store_id, t.day, t.from_stage, t.stage, t.hours, sum(t.orders), true
+    from taken as t
+    group by t.store_id, t.day, t.from_stage, t.stage, t.hours
+    having sum(t.orders) <> 0;
+    get diagnostics v_folded = row_count;
+    return v_folded;
 end
 $$;
 
-comment on function mirror.roll_up_deliveries(public.order_delivery_status[], integer) is
-'Adds these deliveries to what the statistics read (weight 1), or takes them out (weight -1).';
-revoke execute on function mirror.roll_up_deliveries(public.order_delivery_status[], integer) from public;
-grant execute on function mirror.roll_up_deliveries(public.order_delivery_status[], integer) to service_role;
+comment on function mirror.fold_delivery_rollups() is
+'Makes one row of many in what the delivery statistics read, and returns how many rows it wrote: the sums stay the same, and reading '
+'them stays fast.';
+revoke execute on function mirror.fold_delivery_rollups() from public;
+grant execute on function mirror.fold_delivery_rollups() to service_role;
 
 create function mirror.roll_up_new_deliveries() returns trigger
 language plpgsql
 set search_path = ''
 as $$
 begin
-    perform mirror.roll_up_deliveries(array(select row(a.*)::public.order_delivery_status from after as a), 1);
+    perform mirror.roll_up_deliveries('{}', array(select row(a.*)::public.order_delivery_status from after as a));
     return null;
 end
 $$;
@@ -2132,8 +2211,7 @@ begin
         is distinct from
         (b.store_id, b.stage, b.is_cancelled, b.confirmed_at, b.sourcing_at, b.arrived_at, b.dispatched_at, b.delivered_at);
     if v_after is not null then
-        perform mirror.roll_up_deliveries(v_before, -1);
-        perform mirror.roll_up_deliveries(v_after, 1);
+        perform mirror.roll_up_deliveries(v_before, v_after);
     end if;
     return null;
 end
@@ -2147,7 +2225,7 @@ language plpgsql
 set search_path = ''
 as $$
 begin
-    perform mirror.roll_up_deliveries(array(select row(b.*)::public.order_delivery_status from before as b), -1);
+    perform mirror.roll_up_deliveries(array(select row(b.*)::public.order_delivery_status from before as b), '{}');
     return null;
 end
 $$;
@@ -2560,23 +2638,25 @@ comment on view public.order_tracking is
 create view public.orders_needing_attention
 with (security_invoker = true)
 as
-select o.id, o.store_id, o.order_code, 'cancelled in batch' as reason, o.cancelled_at as since, o.batch_id, o.delivery_stage
-from public.order_batch_assignments as a
-inner join public.customer_orders_summary as o on o.id = a.order_summary_id
-where a.is_open and (o.cancelled_at is not null or o.deleted_at is not null)
+select
+    o.id, o.store_id, o.order_code, 'cancelled in batch' as reason, coalesce(o.cancelled_at, o.deleted_at) as since, o.batch_id,
+    o.delivery_stage
+from public.import_batches as b
+inner join public.customer_orders_summary as o on o.batch_id = b.id
+where b.status <> 'completed' and o.batch_id is not null and (o.cancelled_at is not null or o.deleted_at is not null)
 union all
 select o.id, o.store_id, o.order_code, 'unpaid', o.order_date, o.batch_id, o.delivery_stage
-from public.customer_orders_summary as o
-inner join public.stores as st on st.id = o.store_id
+from public.stores as st
+inner join public.customer_orders_summary as o on o.store_id = st.id
 where
     o.cancelled_at is null and o.deleted_at is null and o.total_paid < o.total_with_tax
     and o.delivery_stage > 'ORDER_CONFIRMED'
     and (o.delivery_stage = 'DELIVERED' or o.payment_method is null or o.payment_method <> all(st.pay_on_delivery_methods))
 union all
 select o.id, o.store_id, o.order_code, 'no tracking number', s.stage_since, o.batch_id, o.delivery_stage
-from public.order_delivery_status as s
+from public.stores as st
+inner join public.order_delivery_status as s on s.store_id = st.id
 inner join public.customer_orders_summary as o on o.id = s.order_summary_id
-inner join public.stores as st on st.id = o.store_id
 where
     s.stage = 'DISPATCHED' and not s.is_cancelled and s.tracking_number is null
     and (o.total_paid >= o.total_with_tax or o.payment_method = any(st.pay_on_delivery_methods))
@@ -2584,7 +2664,7 @@ union all
 select o.id, o.store_id, o.order_code, 'stuck', s.stage_since, o.batch_id, o.delivery_stage
 from mirror.stuck_deliveries as s
 inner join public.customer_orders_summary as o on o.id = s.order_summary_id
-inner join public.stores as st on st.id = o.store_id
+inner join public.stores as st on st.id = s.store_id
 where
     (s.stage <> 'DISPATCHED' or s.tracking_number is not null)
     and (
@@ -2634,7 +2714,7 @@ begin
         exit when v_ids is null;
         perform mirror.time_stages(v_ids);
         perform mirror.roll_up_deliveries(
-            array(select s from public.order_delivery_status as s where s.order_summary_id = any(v_ids)), 1
+            '{}', array(select s from public.order_delivery_status as s where s.order_summary_id = any(v_ids))
         );
     end loop;
 

@@ -1,0 +1,198 @@
+"""Who may do what with every table, view and function: the one place where it is written down.
+
+`docs/access.md` is made from this (`uv run task docs:access`), and `test_access_matrix.py` tries all of it. An object
+that is missing here fails the build: decide who may use it, and add it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+OPERATIONS = ("select", "insert", "update", "delete")
+
+LINKED_USER = UUID("11111111-1111-4111-8111-111111111111")
+OTHER_USER = UUID("22222222-2222-4222-8222-222222222222")
+STRANGER = UUID("33333333-3333-4333-8333-333333333333")
+PHONE = "94771234567"
+EMAIL = "customer1@example.com"
+STORE = "{store}"
+"""Stands for the id of the default store, which is another one in every database."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody with a token: its role and its other claims, and whose rows (the customer's source_id) it opens."""
+
+    name: str
+    role: str
+    claims: dict[str, Any] = field(default_factory=dict)
+    is_customer: str | None = None
+
+
+PEOPLE = (
+    Person("anon", "anon"),
+    Person("the customer, linked", "authenticated", {"sub": str(LINKED_USER)}, "1"),
+    Person(
+        "the customer, by a proved phone",
+        "authenticated",
+        {"sub": str(STRANGER), "mirror_store": STORE, "mirror_phone": PHONE},
+        "1",
+    ),
+    Person("another customer", "authenticated", {"sub": str(OTHER_USER)}, "2"),
+    Person(
+        "a user with the customer's e-mail or phone",
+        "authenticated",
+        {"sub": str(STRANGER), "email": EMAIL, "phone": PHONE, "user_metadata": {"email_verified": True}},
+    ),
+    Person(
+        "a user with forged user_metadata",
+        "authenticated",
+        {
+            "sub": str(STRANGER),
+            "user_metadata": {
+                "sub": str(LINKED_USER), "role": "service_role", "email": EMAIL, "phone": PHONE, "phone_verified": True,
+                "mirror_store": STORE, "mirror_phone": PHONE,
+            },
+        },
+    ),
+    Person("service_role", "service_role"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Access:
+    """What a table or view lets people do.
+
+    `own` is the SQL condition for the rows of customer $1, which customers may read; None where they may read none.
+    `service` is what service_role may do with all rows; `update_columns` narrows its updates. A view has no policy of
+    its own: what it shows is under those of its tables.
+    """
+
+    service: tuple[str, ...]
+    own: str | None = None
+    update_columns: tuple[str, ...] = ()
+    is_view: bool = False
+
+    def allows(self, person: Person, operation: str) -> bool:
+        if person.role == "service_role":
+            return operation in self.service
+        return person.role == "authenticated" and self.own is not None and operation == "select"
+
+
+_CUSTOMER = "(select id from public.customers where source_id = $1)"
+_ORDERS = f"(select id from public.customer_orders_summary where customer_id in {_CUSTOMER})"
+_SERVICE_ONLY = Access(service=OPERATIONS)
+_SERVICE_VIEW = Access(service=("select",), is_view=True)
+
+RELATIONS = {
+    "public.stores": _SERVICE_ONLY,
+    "public.customers": Access(OPERATIONS, own=f"id in {_CUSTOMER}"),
+    "public.customer_addresses": Access(OPERATIONS, own=f"customer_id in {_CUSTOMER}"),
+    "public.customer_orders_summary": Access(OPERATIONS, own=f"id in {_ORDERS}"),
+    "public.customer_order_items": Access(OPERATIONS, own=f"order_summary_id in {_ORDERS}"),
+    "public.order_delivery_status": Access(OPERATIONS, own=f"order_summary_id in {_ORDERS}"),
+    "public.order_delivery_status_events": Access(("select", "insert"), own=f"order_summary_id in {_ORDERS}"),
+    "public.order_tracking": Access(("select",), own=f"id in {_ORDERS}", is_view=True),
+    "public.orders_needing_attention": _SERVICE_VIEW,
+    "public.import_batches": _SERVICE_ONLY,
+    "public.order_batch_assignments": _SERVICE_ONLY,
+    "public.supplier_purchase_lists": _SERVICE_ONLY,
+    "public.otp_sessions": _SERVICE_ONLY,
+    "mirror.integrations": _SERVICE_ONLY,
+    "mirror.webhook_events": _SERVICE_ONLY,
+    "mirror.batch_numbers": _SERVICE_ONLY,
+    "mirror.delivery_stage_counts": _SERVICE_ONLY,
+    "mirror.delivery_durations": _SERVICE_ONLY,
+    "mirror.delivery_norms": _SERVICE_ONLY,
+    "mirror.stuck_deliveries": _SERVICE_VIEW,
+    "mirror.audit_log": Access(service=("select",)),
+    "mirror.schedule": Access(("select", "update"), update_columns=("last_run_at", "last_error")),
+}
+
+# Functions are named without their parameters: all of one name have the same rule.
+SERVICE_FUNCTIONS = (
+    "public.cleanup_expired_otps",
+    "public.correct_order_delivery_status",
+    "public.export_supplier_purchase_list",
+    "public.generate_batch_number",
+    "public.get_batch_statistics",
+    "public.get_delivery_statistics",
+    "public.update_customer_statistics",
+    "public.update_order_delivery_status",
+    "mirror.accept_events",
+    "mirror.act_as",
+    "mirror.acting_role",
+    "mirror.activate_customers",
+    "mirror.apply_events",
+    "mirror.batch_pre_orders",
+    "mirror.batch_stage",
+    "mirror.begin_delivery",
+    "mirror.claim_events",
+    "mirror.current_actor",
+    "mirror.default_store_id",
+    "mirror.delete_customers",
+    "mirror.delete_orders",
+    "mirror.delivery_statistics",
+    "mirror.delivery_steps",
+    "mirror.fold_delivery_rollups",
+    "mirror.follow_assignments",
+    "mirror.follow_cancellations",
+    "mirror.get_status",
+    "mirror.is_engine",
+    "mirror.join_open_batch",
+    "mirror.list_integrations",
+    "mirror.list_stores",
+    "mirror.lock_batches",
+    "mirror.lock_customers",
+    "mirror.move_batch_orders",
+    "mirror.move_to_batch",
+    "mirror.next_batch_number",
+    "mirror.open_batch",
+    "mirror.percentile_hours",
+    "mirror.read_customers",
+    "mirror.read_orders",
+    "mirror.record_delivery",
+    "mirror.recount_batches",
+    "mirror.refresh_customer_statistics",
+    "mirror.refresh_delivery_norms",
+    "mirror.replace_addresses",
+    "mirror.replace_order_items",
+    "mirror.roll_up_deliveries",
+    "mirror.run_schedule",
+    "mirror.settle_events",
+    "mirror.stage_time",
+    "mirror.take_turn",
+    "mirror.text_array",
+    "mirror.time_stages",
+    "mirror.track_order",
+    "mirror.upsert_customers",
+    "mirror.upsert_orders",
+    "mirror.uuid_v7",
+)
+
+# What triggers run: nobody calls these, whoever makes the change.
+TRIGGER_FUNCTIONS = (
+    "mirror.audit",
+    "mirror.audit_consent",
+    "mirror.follow_batch",
+    "mirror.follow_changed_orders",
+    "mirror.follow_delivery",
+    "mirror.follow_ended_assignments",
+    "mirror.follow_moved_assignments",
+    "mirror.follow_new_assignments",
+    "mirror.follow_new_orders",
+    "mirror.guard_assignment",
+    "mirror.guard_batch",
+    "mirror.guard_delivery",
+    "mirror.guard_delivery_end",
+    "mirror.guard_order",
+    "mirror.refuse_change",
+    "mirror.require_tracking_number",
+    "mirror.roll_up_changed_deliveries",
+    "mirror.roll_up_ended_deliveries",
+    "mirror.roll_up_new_deliveries",
+    "mirror.take_turn_first",
+    "mirror.touch_updated_at",
+)

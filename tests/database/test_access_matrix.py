@@ -1,0 +1,282 @@
+"""Everything that `access.py` writes down is so, tried in PostgREST's transactions and read in the catalogs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from sync.database import connect
+from tests.database.access import (
+    LINKED_USER,
+    OPERATIONS,
+    OTHER_USER,
+    PEOPLE,
+    PHONE,
+    RELATIONS,
+    SERVICE_FUNCTIONS,
+    TRIGGER_FUNCTIONS,
+    Access,
+    Person,
+)
+from tests.database.access_page import PAGE, render
+from tests.database.postgrest import acting_as, authenticator
+from tests.factory import address, at, customer_changed, order_changed
+from tests.mirror import Mirror
+from tests.postgres import TestServer
+
+FUNCTIONS = SERVICE_FUNCTIONS + TRIGGER_FUNCTIONS
+ADD_IT = (
+    "These are in no row of the access matrix. Say in tests/database/access.py who may do what with them (and grant "
+    "just that in sql/), then run `uv run task docs:access`."
+)
+REMOVE_IT = "These are in the access matrix, but not in the database: take them out of tests/database/access.py."
+
+THE_REST_OF_THE_SHOP = """
+    update public.customers set auth_user_id = '{linked}' where source_id = '1';
+    update public.customers set auth_user_id = '{other}' where source_id = '2';
+    insert into public.import_batches (name) values ('October'), ('November');
+    update public.customer_orders_summary set batch_id = (select min(id::text)::uuid from public.import_batches)
+    where source_id = '1';
+    select public.export_supplier_purchase_list(batch_id) from public.order_batch_assignments;
+    update public.order_delivery_status set stage = 'SOURCING' where order_code = 'CODE1';
+    update public.order_delivery_status set stage = 'DISPATCHED' where order_code = 'CODE2';
+    insert into mirror.delivery_norms (store_id, stage, usual_hours) select id, 'SOURCING', 24 from public.stores;
+    insert into public.otp_sessions (session_id, phone, purpose, otp_hash, expires_at)
+    values ('s', '94771234567', 'tracking', '$2b$12$', now());
+"""
+
+
+async def open_shop(dsn: str) -> None:
+    """Fill every table: customer 1 proved a phone, 2 another one, and 3 entered the phone of 1."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.executemany("insert into auth.users (id) values ($1)", [(LINKED_USER,), (OTHER_USER,)])
+        async with connect(dsn, connections=1) as door:
+            mirror = await Mirror.over(door, connection)
+            await mirror.take(
+                *_customer("1", PHONE, True), *_customer("2", "94779999999", True), *_customer("3", PHONE, False)
+            )
+        await connection.execute(THE_REST_OF_THE_SHOP.format(linked=LINKED_USER, other=OTHER_USER))
+    finally:
+        await connection.close()
+
+
+def _customer(number: str, phone: str, is_verified: bool) -> list[dict[str, Any]]:
+    books = [address(f"{number}0"), address(f"{number}1")]
+    fields = {"phoneNumber": f"+{phone}", "customFields": {"phoneVerified": is_verified}, "addresses": books}
+    placed = at(-100 * 24 * 3600)  # so long ago that whoever has not moved since is stuck
+    return [
+        customer_changed(number, 1, **fields),
+        order_changed(number, 1, customer={"id": number}, orderPlacedAt=placed),
+    ]
+
+
+@pytest.fixture(scope="module")
+def shop(server: TestServer, migrated_template: str) -> Iterator[str]:
+    """A database in which every table has rows: its superuser's DSN. Whoever changes it undoes it."""
+    name = server.create(template=migrated_template)
+    asyncio.run(open_shop(server.owner(name)))
+    yield server.superuser(name)
+    server.drop(name)
+
+
+FIRST_COLUMN = "select attname::text from pg_attribute where attrelid = $1::text::regclass and attnum = 1"
+CALLS = """
+    select n.nspname || '.' || p.proname, format('%s.%I(%s)', n.nspname, p.proname, (
+      select string_agg('null::' || format_type(a.type, null), ', ' order by a.position)
+      from unnest(p.proargtypes::oid[]) with ordinality as a (type, position)
+    ))
+    from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+    where n.nspname in ('public', 'mirror')
+    order by 2
+"""
+OBJECTS = """
+    select n.nspname || '.' || c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    where n.nspname in ('public', 'mirror') and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
+    union all
+    select n.nspname || '.' || p.proname from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+    where n.nspname in ('public', 'mirror')
+"""
+# Who has which right, but for the owner, and but for Supabase's own on the schema public.
+GRANTS = """
+    select o.name, coalesce(r.rolname::text, 'public'), lower(g.privilege_type)
+    from (
+      select n.nspname || '.' || c.relname, c.relowner, coalesce(c.relacl, acldefault('r', c.relowner))
+      from pg_class c join pg_namespace n on n.oid = c.relnamespace
+      where n.nspname in ('public', 'mirror') and c.relkind in ('r', 'p', 'v', 'm', 'f')
+      union all
+      select n.nspname || '.' || c.relname || '.' || a.attname, c.relowner, a.attacl
+      from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace
+      where n.nspname in ('public', 'mirror') and a.attacl is not null
+      union all
+      select n.nspname || '.' || p.proname, p.proowner, coalesce(p.proacl, acldefault('f', p.proowner))
+      from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+      where n.nspname in ('public', 'mirror')
+      union all
+      select n.nspname, n.nspowner, n.nspacl from pg_namespace n where n.nspname = 'mirror'
+    ) as o (name, owner, acl)
+    cross join lateral aclexplode(o.acl) as g
+    left join pg_roles r on r.oid = g.grantee
+    where g.grantee <> o.owner
+"""
+SAFETY = """
+    select n.nspname || '.' || c.relname, c.relkind = 'v',
+      case c.relkind when 'v' then coalesce('security_invoker=true' = any(c.reloptions), false)
+      else c.relrowsecurity and c.relforcerowsecurity end
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    where n.nspname in ('public', 'mirror') and c.relkind in ('r', 'p', 'v', 'm', 'f')
+"""
+DEFINERS = """
+    select n.nspname || '.' || p.proname from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+    where n.nspname in ('public', 'mirror') and p.prosecdef order by 1
+"""
+WITHOUT_PATH = """
+    select p.oid::regprocedure::text from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+    where n.nspname in ('public', 'mirror') and not coalesce('search_path=""' = any(p.proconfig), false)
+"""
+
+
+async def fetch(dsn: str, query: str, *arguments: object) -> list[asyncpg.Record]:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return list(await connection.fetch(query, *arguments))
+    finally:
+        await connection.close()
+
+
+async def claims_of(person: Person, dsn: str) -> dict[str, Any]:
+    ((store,),) = await fetch(dsn, "select id from public.stores")
+    return {name: _filled(value, str(store)) for name, value in person.claims.items()}
+
+
+def _filled(value: Any, store: str) -> Any:
+    if isinstance(value, dict):
+        return {name: _filled(inner, store) for name, inner in value.items()}
+    return value.format(store=store) if isinstance(value, str) else value
+
+
+@pytest.mark.parametrize("relation", RELATIONS)
+async def test_each_person_may_do_what_is_written_down_and_no_more(shop: str, relation: str) -> None:
+    expected, found = {}, {}
+    statements = await statements_on(shop, relation)
+    async with authenticator(shop) as connection:
+        for person in PEOPLE:
+            claims = await claims_of(person, shop)
+            for operation in OPERATIONS:
+                method = "GET" if operation == "select" else "POST"
+                async with acting_as(connection, person.role, claims, method=method):
+                    found[person.name, operation] = await attempt(connection, statements[operation])
+                expected[person.name, operation] = await outcome(shop, relation, person, operation)
+    assert found == expected
+
+
+async def statements_on(shop: str, relation: str) -> dict[str, str]:
+    """Return a statement for each operation. A select reads whole rows; an update touches all of them."""
+    (column,) = RELATIONS[relation].update_columns[:1] or (await fetch(shop, FIRST_COLUMN, relation))[0]
+    return {
+        "select": f"select t::text from {relation} as t",
+        "insert": f"insert into {relation} default values",
+        "update": f"update {relation} set {column} = {column}",
+        "delete": f"delete from {relation}",
+    }
+
+
+async def attempt(connection: asyncpg.Connection, statement: str) -> Any:
+    """Return the rows that were read, or whether a write was refused: for want of rights, or as no view takes any.
+
+    A write that only a rule of the tables stops is allowed.
+    """
+    try:
+        rows = await connection.fetch(statement)
+    except (asyncpg.InsufficientPrivilegeError, asyncpg.ObjectNotInPrerequisiteStateError):
+        return "refused"
+    except asyncpg.IntegrityConstraintViolationError:
+        return "allowed"
+    return {row[0] for row in rows} if statement.startswith("select") else "allowed"
+
+
+async def is_refused(connection: asyncpg.Connection, call: str) -> bool:
+    """Return whether a call failed for want of rights, of the function's own or of those it calls on the way."""
+    try:
+        await connection.execute(f"select {call}")
+    except asyncpg.InsufficientPrivilegeError:
+        return True
+    except asyncpg.PostgresError:
+        return False  # it was called with nothing but nulls, and said so
+    return False
+
+
+async def outcome(shop: str, relation: str, person: Person, operation: str) -> Any:
+    """Return what `attempt` is to find, by the matrix."""
+    access = RELATIONS[relation]
+    if not access.allows(person, operation):
+        return "refused"
+    if operation != "select":
+        return "allowed"
+    rows = f"select t::text from {relation} as t where "
+    if person.role == "service_role":
+        return {row[0] for row in await fetch(shop, rows + "true")}
+    return {row[0] for row in await fetch(shop, rows + f"{access.own}", person.is_customer)}
+
+
+async def test_the_shop_has_rows_of_two_customers_wherever_the_matrix_speaks(shop: str) -> None:
+    for relation, access in RELATIONS.items():
+        for customer in ("1", "2") if access.own else ():
+            assert await fetch(shop, f"select from {relation} where {access.own}", customer), (relation, customer)
+        assert await fetch(shop, f"select from {relation}"), relation
+
+
+@pytest.mark.parametrize("person", PEOPLE, ids=lambda person: person.name)
+async def test_each_person_may_call_what_is_written_down_and_no_more(shop: str, person: Person) -> None:
+    expected, found = {}, {}
+    calls = await fetch(shop, CALLS)
+    async with authenticator(shop) as connection:
+        claims = await claims_of(person, shop)
+        for function, call in calls:
+            async with acting_as(connection, person.role, claims):
+                found[call] = await is_refused(connection, call)
+            expected[call] = person.role != "service_role" or function in TRIGGER_FUNCTIONS
+    assert found == expected
+
+
+async def test_every_table_view_and_function_is_in_the_matrix(shop: str) -> None:
+    existing = {row[0] for row in await fetch(shop, OBJECTS)}
+    written = {*RELATIONS, *FUNCTIONS}
+    assert sorted(existing - written) == [], ADD_IT
+    assert sorted(written - existing) == [], REMOVE_IT
+
+
+async def test_nothing_is_granted_beyond_the_matrix(shop: str) -> None:
+    granted = {tuple(row) for row in await fetch(shop, GRANTS)}
+    assert granted == {grant for name, access in RELATIONS.items() for grant in grants(name, access)} | {
+        (name, "service_role", "execute") for name in SERVICE_FUNCTIONS
+    } | {("mirror", "service_role", "usage")}
+
+
+def grants(name: str, access: Access) -> Iterator[tuple[str, str, str]]:
+    """Return the rights that somebody but the owner has: (object, role, right)."""
+    if access.own:
+        yield name, "authenticated", "select"
+    for operation in access.service:
+        columns = access.update_columns if operation == "update" else ()
+        yield from ((f"{name}.{column}", "service_role", operation) for column in columns)
+        if not columns:
+            yield name, "service_role", operation
+
+
+async def test_every_table_has_row_security_for_its_owner_too_and_every_view_asks_as_its_reader(shop: str) -> None:
+    found = {name: (is_view, is_safe) for name, is_view, is_safe in await fetch(shop, SAFETY)}
+    assert found == {name: (access.is_view, True) for name, access in RELATIONS.items()}
+
+
+async def test_only_the_audit_runs_with_its_owner_s_rights_and_no_function_with_its_caller_s_path(shop: str) -> None:
+    assert [row[0] for row in await fetch(shop, DEFINERS)] == ["mirror.audit", "mirror.audit_consent"]
+    assert await fetch(shop, WITHOUT_PATH) == []
+
+
+def test_the_page_says_what_the_matrix_says() -> None:
+    assert PAGE.read_text() == render(), "Run `uv run task docs:access` and commit docs/access.md."
