@@ -1,20 +1,23 @@
-"""Who sees what: customers their own rows, strangers nothing, and nobody but the service writes."""
+"""Whose rows are whose: what the rules of `docs/access.md` mean for customers, in the transactions of their tokens."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
 
 from tests.contents import TABLES
+from tests.database.postgrest import acting_as, authenticator
 from tests.factory import address, customer_changed, customer_deleted, order_changed, order_deleted
 from tests.mirror import Mirror
+from tests.postgres import TestServer
 
-MACHINERY = ["public.stores", "mirror.integrations", "mirror.webhook_events"]
+PHONE = "94771234567"
+NOTHING = dict.fromkeys(TABLES, 0)
 OWN = {
     "customers": 1,
     "customer_addresses": 2,
@@ -25,105 +28,141 @@ OWN = {
 }
 
 
-@asynccontextmanager
-async def acting_as(connection: asyncpg.Connection, role: str, user: UUID | None = None) -> AsyncIterator[None]:
-    """Do what follows as PostgREST does for a token, and undo it."""
-    transaction = connection.transaction()
-    await transaction.start()
-    try:
-        claims = json.dumps({"sub": str(user), "role": role} if user else {"role": role})
-        await connection.execute("select set_config('request.jwt.claims', $1, true)", claims)
-        await connection.execute(f"set local role {role}")
-        yield
-    finally:
-        await transaction.rollback()
+@pytest.fixture
+async def api(server: TestServer, mirror: Mirror) -> AsyncIterator[asyncpg.Connection]:
+    """PostgREST's connection to the mirror's database."""
+    name = await mirror.connection.fetchval("select current_database()")
+    async with authenticator(server.superuser(name)) as connection:
+        yield connection
 
 
 @pytest.fixture
 async def nimal(mirror: Mirror) -> UUID:
     """The user of customer 1, who has two addresses and an order; customer 2 has as much, and no user."""
     for customer in ("1", "2"):
-        addresses = [address(f"{customer}0"), address(f"{customer}1")]
-        await mirror.take(
-            customer_changed(customer, 1, addresses=addresses), order_changed(customer, 1, customer={"id": customer})
-        )
+        await become_customer(mirror, customer)
     user = uuid4()
     await mirror.connection.execute("insert into auth.users (id) values ($1)", user)
     await mirror.connection.execute("update public.customers set auth_user_id = $1 where source_id = '1'", user)
     return user
 
 
-async def seen(connection: asyncpg.Connection) -> dict[str, int]:
-    return {table: await connection.fetchval(f"select count(*) from public.{table}") for table in TABLES}
+async def become_customer(mirror: Mirror, customer: str, **fields: Any) -> None:
+    addresses = [address(f"{customer}0"), address(f"{customer}1")]
+    await mirror.take(
+        customer_changed(customer, 1, addresses=addresses, **fields),
+        order_changed(customer, 1, customer={"id": customer}),
+    )
 
 
-async def test_customers_see_their_own_rows_and_no_others(mirror: Mirror, nimal: UUID) -> None:
-    async with acting_as(mirror.connection, "authenticated", nimal):
-        assert await seen(mirror.connection) == OWN
-        assert await mirror.column("select source_id from public.customers") == ["1"]
-        assert await mirror.column("select order_code from public.order_delivery_status") == ["CODE1"]
+async def seen(api: asyncpg.Connection, **claims: Any) -> dict[str, int]:
+    """Count what a user with these claims sees of each table."""
+    async with acting_as(api, "authenticated", claims, method="GET"):
+        return {table: await api.fetchval(f"select count(*) from {table}") for table in TABLES}
 
 
-async def test_users_who_are_no_customers_see_nothing(mirror: Mirror, nimal: UUID) -> None:
-    async with acting_as(mirror.connection, "authenticated", uuid4()):
-        assert set((await seen(mirror.connection)).values()) == {0}
-    async with acting_as(mirror.connection, "authenticated"):
-        assert set((await seen(mirror.connection)).values()) == {0}
+async def proved(mirror: Mirror, store: str = "default", phone: str = PHONE) -> dict[str, str]:
+    """Return the claims of somebody who proved a phone number in a store."""
+    found = await mirror.connection.fetchval("select id from public.stores where slug = $1", store)
+    return {"sub": str(uuid4()), "mirror_store": str(found), "mirror_phone": phone}
 
 
-async def test_a_deleted_order_is_seen_no_more_nor_are_its_parts(mirror: Mirror, nimal: UUID) -> None:
+async def test_customers_see_their_own_rows_and_no_others(mirror: Mirror, api: asyncpg.Connection, nimal: UUID) -> None:
+    assert await seen(api, sub=str(nimal)) == OWN
+    async with acting_as(api, "authenticated", {"sub": str(nimal)}, method="GET"):
+        assert await api.fetchval("select source_id from customers") == "1"
+        assert await api.fetchval("select order_code from order_tracking") == "CODE1"
+
+
+async def test_users_who_are_no_customers_see_nothing(api: asyncpg.Connection, nimal: UUID) -> None:
+    assert await seen(api, sub=str(uuid4())) == NOTHING
+    assert await seen(api) == NOTHING
+
+
+async def test_a_deleted_order_is_seen_no_more_nor_are_its_parts(
+    mirror: Mirror, api: asyncpg.Connection, nimal: UUID
+) -> None:
     await mirror.take(order_deleted("1", 2))
-    async with acting_as(mirror.connection, "authenticated", nimal):
-        expected = dict.fromkeys(OWN, 0) | {"customers": 1, "customer_addresses": 2}
-        assert await seen(mirror.connection) == expected
+    assert await seen(api, sub=str(nimal)) == NOTHING | {"customers": 1, "customer_addresses": 2}
 
 
-async def test_a_deleted_customer_sees_nothing(mirror: Mirror, nimal: UUID) -> None:
+async def test_a_deleted_customer_sees_nothing(mirror: Mirror, api: asyncpg.Connection, nimal: UUID) -> None:
     await mirror.take(customer_deleted("1", 2))
-    async with acting_as(mirror.connection, "authenticated", nimal):
-        assert set((await seen(mirror.connection)).values()) == {0}
+    assert await seen(api, sub=str(nimal)) == NOTHING
 
 
-@pytest.mark.parametrize("table", [f"public.{name}" for name in TABLES] + MACHINERY)
-async def test_strangers_may_not_even_ask(mirror: Mirror, table: str) -> None:
-    async with acting_as(mirror.connection, "anon"):
-        with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await mirror.connection.execute(f"select from {table}")
+async def test_one_user_may_be_several_customers(mirror: Mirror, api: asyncpg.Connection, nimal: UUID) -> None:
+    await mirror.connection.execute("update public.customers set auth_user_id = $1", nimal)
+    assert await seen(api, sub=str(nimal)) == {table: 2 * rows for table, rows in OWN.items()}
 
 
-@pytest.mark.parametrize("table", MACHINERY)
-async def test_customers_may_not_ask_for_machinery(mirror: Mirror, nimal: UUID, table: str) -> None:
-    async with acting_as(mirror.connection, "authenticated", nimal):
-        with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await mirror.connection.execute(f"select from {table}")
+async def test_a_proved_phone_opens_what_belongs_to_it(mirror: Mirror, api: asyncpg.Connection) -> None:
+    await become_customer(mirror, "1", phoneNumber="077 123 4567", customFields={"phoneVerified": True})
+    await become_customer(mirror, "2", phoneNumber="077 765 4321", customFields={"phoneVerified": True})
+    assert await seen(api, **await proved(mirror)) == OWN
 
 
-@pytest.mark.parametrize("role", ["anon", "authenticated"])
-@pytest.mark.parametrize("table", [f"public.{name}" for name in TABLES] + MACHINERY)
-async def test_nobody_writes(mirror: Mirror, nimal: UUID, role: str, table: str) -> None:
-    for statement in (
-        f"insert into {table} default values", f"update {table} set updated_at = now()",
-        f"delete from {table}", f"truncate {table}",
-    ):  # fmt: skip
-        async with acting_as(mirror.connection, role, nimal):
-            with pytest.raises(asyncpg.InsufficientPrivilegeError):
-                await mirror.connection.execute(statement)
+async def test_a_phone_that_its_customer_only_entered_opens_nothing(mirror: Mirror, api: asyncpg.Connection) -> None:
+    await become_customer(mirror, "1", phoneNumber="077 123 4567")
+    assert await seen(api, **await proved(mirror)) == NOTHING
 
 
-@pytest.mark.parametrize("role", ["anon", "authenticated"])
-async def test_nobody_calls_the_machinery(mirror: Mirror, role: str) -> None:
-    callable_by_role = """
-        select p.oid::regprocedure::text
-        from pg_proc p join pg_namespace n on n.oid = p.pronamespace
-        where n.nspname in ('mirror', 'public') and has_function_privilege($1, p.oid, 'execute')
-    """
-    assert await mirror.column(callable_by_role, role) == []
-    assert await mirror.column("select has_schema_privilege($1, 'mirror', 'usage')", role) == [False]
+async def test_a_phone_that_was_proved_in_another_store_opens_nothing(mirror: Mirror, api: asyncpg.Connection) -> None:
+    await become_customer(mirror, "1", phoneNumber="077 123 4567", customFields={"phoneVerified": True})
+    await mirror.connection.execute("""
+        insert into public.stores (slug, name, currency, phone_region, timezone, locale)
+        values ('second', 'Second shop', 'LKR', 'LK', 'Asia/Colombo', 'en')
+    """)
+    assert await seen(api, **await proved(mirror, "second")) == NOTHING
 
 
-async def test_the_service_sees_and_writes_everything(mirror: Mirror, nimal: UUID) -> None:
-    async with acting_as(mirror.connection, "service_role"):
-        assert await mirror.column("select source_id from public.customers order by 1") == ["1", "2"]
-        assert await mirror.column("select count(*) from mirror.webhook_events") == [4]
-        assert await mirror.column("select (mirror.get_status() #>> '{tables,customers}')::int") == [2]
-        await mirror.connection.execute("update public.customers set first_name = 'Kumari'")
+@pytest.mark.parametrize("missing", ["mirror_store", "mirror_phone"])
+async def test_half_a_proof_opens_nothing(mirror: Mirror, api: asyncpg.Connection, missing: str) -> None:
+    await become_customer(mirror, "1", phoneNumber="077 123 4567", customFields={"phoneVerified": True})
+    claims = await proved(mirror)
+    del claims[missing]
+    assert await seen(api, **claims) == NOTHING
+
+
+MANY_CUSTOMERS = """
+    insert into public.customers (store_id, source, source_id, source_version, phone_number, phone_verified, is_active)
+    select s.id, 'vendure', 'many ' || n, '-infinity', '9470' || n, true, true
+    from public.stores as s cross join generate_series(1000, 3999) as n
+"""
+MANY_ADDRESSES = """
+    insert into public.customer_addresses (
+      store_id, customer_id, source, source_id, source_version, address_type, is_default)
+    select c.store_id, c.id, c.source, c.source_id, c.source_version, 'both', true from public.customers c
+    where c.source_id like 'many %'
+"""
+MANY_ORDERS = """
+    insert into public.customer_orders_summary (
+      store_id, customer_id, source, source_id, source_version, order_code, order_state, order_date, currency,
+      sub_total, shipping, tax, discount, total, total_with_tax, total_paid, total_refunded)
+    select c.store_id, c.id, c.source, c.source_id, now(), c.source_id, 'Shipped', now(), 'LKR', 1, 0, 0, 0, 1, 1, 1, 0
+    from public.customers c where c.source_id like 'many %'
+"""
+MANY_ITEMS = """
+    insert into public.customer_order_items (
+      store_id, order_summary_id, source_id, source_version, product_name, variant_name, quantity, currency,
+      unit_price_with_tax, line_total_with_tax)
+    select o.store_id, o.id, '1', now(), 'Kit', 'M', 1, 'LKR', 1, 1 from public.customer_orders_summary o
+    where o.source_id like 'many %'
+"""
+
+
+async def test_a_customer_s_rows_are_found_through_indexes_however_many_there_are(
+    mirror: Mirror, api: asyncpg.Connection, nimal: UUID
+) -> None:
+    for statement in (MANY_CUSTOMERS, MANY_ADDRESSES, MANY_ORDERS, MANY_ITEMS, "analyze"):
+        await mirror.connection.execute(statement)
+    for claims in ({"sub": str(nimal)}, await proved(mirror, phone="94702000")):
+        async with acting_as(api, "authenticated", claims, method="GET"):
+            for table in [*TABLES, "order_tracking"]:
+                plan = json.loads(await api.fetchval(f"explain (format json) select * from {table}"))[0]["Plan"]
+                whole = {node["Relation Name"] for node in nodes(plan) if node["Node Type"] == "Seq Scan"}
+                assert whole == set(), f"{table} is read by reading all of these: {json.dumps(plan, indent=1)}"
+
+
+def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    return [plan, *(node for child in plan.get("Plans", ()) for node in nodes(child))]
