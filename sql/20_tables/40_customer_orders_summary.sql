@@ -79,6 +79,10 @@ comment on column public.customer_orders_summary.source_delivery_stage is
 comment on column public.customer_orders_summary.source_tracking_number is 'Likewise, the tracking number.';
 
 create index customer_orders_summary_batch_id on public.customer_orders_summary (batch_id);
+create index customer_orders_summary_cancelled_in_batch on public.customer_orders_summary (batch_id)
+where batch_id is not null and (cancelled_at is not null or deleted_at is not null);
+create index customer_orders_summary_unpaid on public.customer_orders_summary (store_id)
+where cancelled_at is null and deleted_at is null and total_paid < total_with_tax and delivery_stage > 'ORDER_CONFIRMED';
 create index customer_orders_summary_customer_id on public.customer_orders_summary (customer_id);
 create index customer_orders_summary_order_date on public.customer_orders_summary (store_id, order_date);
 create index customer_orders_summary_delivery_stage on public.customer_orders_summary (store_id, delivery_stage);

@@ -1,29 +1,35 @@
--- What the delivery statistics read: kept by a trigger on order_delivery_status, and equal to counting anew. Rows are split into
--- shards, so that two that move orders at once do not wait for each other.
+-- What the delivery statistics read: kept by triggers on order_delivery_status, and equal to counting anew. A change only ever adds
+-- rows, with what it adds or takes away, so that two that move orders at once never wait for each other; what counts is their sum.
+-- mirror.fold_delivery_rollups() makes one row of many from time to time.
 
 create table mirror.delivery_stage_counts (
+    id uuid primary key default mirror.uuid_v7(),
     store_id uuid not null references public.stores (id),
     stage public.delivery_stage not null,
-    shard smallint not null,
-    orders bigint not null,
-    primary key (store_id, stage, shard)
+    orders bigint not null
 );
 
-comment on table mirror.delivery_stage_counts is 'How many orders are at each stage now, without cancelled ones: the sum of the shards.';
+comment on table mirror.delivery_stage_counts is 'How many orders are at each stage now, without cancelled ones: the sum of the rows.';
+
+create index delivery_stage_counts_store_id on mirror.delivery_stage_counts (store_id);
 
 create table mirror.delivery_durations (
+    id uuid primary key default mirror.uuid_v7(),
     store_id uuid not null references public.stores (id),
     day date not null,
     from_stage public.delivery_stage not null,
     stage public.delivery_stage not null,
     hours integer not null,
-    shard smallint not null,
     orders bigint not null,
-    primary key (store_id, day, stage, from_stage, hours, shard)
+    is_folded boolean not null default false
 );
 
 comment on table mirror.delivery_durations is
-'How many orders went from one stage to the next in so many whole hours, by the day (UTC) on which they got there: the sum of the shards.';
+'How many orders went from one stage to the next in so many whole hours, by the day (UTC) on which they got there: the sum of the rows.';
+comment on column mirror.delivery_durations.is_folded is 'The row is the sum of others. Kept by mirror.fold_delivery_rollups.';
+
+create index delivery_durations_day on mirror.delivery_durations (store_id, day, from_stage, stage, hours) include (orders);
+create index delivery_durations_to_fold on mirror.delivery_durations (store_id, day) where not is_folded;
 
 create table mirror.delivery_norms (
     store_id uuid not null references public.stores (id),
