@@ -89,7 +89,8 @@ begin
         raise exception 'Batch % is completed: its orders stay in it.', v_batch.batch_number
         using
             errcode = 'restrict_violation',
-            hint = 'To buy the order again, add a row with the order and an open batch.';
+            hint = 'To buy the order again, put it into an open batch as well: a new row of order_batch_assignments, '
+                'or the order''s batch_id.';
     elsif tg_op = 'DELETE' then
         return old;
     elsif tg_op = 'UPDATE' and new.order_summary_id <> old.order_summary_id then

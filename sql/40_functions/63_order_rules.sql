@@ -143,11 +143,9 @@ declare
 begin
     select a.* into v_open from public.order_batch_assignments as a where a.order_summary_id = p_order and a.is_open;
     if v_open.batch_id is not distinct from p_batch then
-        if p_batch is null and exists (select from public.order_batch_assignments as a where a.order_summary_id = p_order) then
-            raise exception 'The batch of this order is completed: the order stays in it.'
-            using
-                errcode = 'restrict_violation',
-                hint = 'To buy the order again, choose an open batch.';
+        if p_batch is null then
+            -- The order was in completed batches only: to take it out of them is refused there.
+            delete from public.order_batch_assignments where order_summary_id = p_order;
         end if;
         return;
     elsif p_batch is null then
