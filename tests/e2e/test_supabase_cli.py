@@ -1,4 +1,4 @@
-"""The Supabase CLI and `mirror migrate` apply the same migrations and read each other's history."""
+"""The Supabase CLI works on our project: it shares its history with `mirror migrate`, loads the seed, writes types."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ from tests.e2e.supabase_cli import copy_project, supabase
 from tests.postgres import TestServer, apply_platform
 
 HISTORY = "select * from supabase_migrations.schema_migrations order by version"
+TYPED = """
+    select relname from pg_class where relnamespace = 'public'::regnamespace and relkind in ('r', 'v')
+    union select typname from pg_type where typnamespace = 'public'::regnamespace and typtype = 'e'
+    union select proname from pg_proc where pronamespace = 'public'::regnamespace
+"""
 LINT = ("db", "advisors", "--type", "all", "--level", "warn", "--fail-on", "warn")
 
 
@@ -72,3 +77,24 @@ async def test_supabase_s_advisors_do_look(platform_database: str, project: Path
     await connection.close()
     with pytest.raises(RuntimeError, match="rls_disabled_in_public"):
         supabase(project, platform_database, *LINT)
+
+
+async def test_the_cli_loads_the_example_shop(platform_database: str, project: Path) -> None:
+    supabase(project, platform_database, "db", "push", "--include-seed")
+    connection = await asyncpg.connect(platform_database)
+    orders = await connection.fetchval("select count(*) from public.customer_orders_summary")
+    await connection.close()
+    assert orders == 12
+
+
+async def test_the_cli_writes_types_of_every_table_view_enum_and_function(
+    platform_database: str, project: Path
+) -> None:
+    await migrate(platform_database)
+    types = supabase(project, platform_database, "gen", "types", "--lang=typescript", "--schema=public")
+    connection = await asyncpg.connect(platform_database)
+    names = [row[0] for row in await connection.fetch(TYPED)]
+    await connection.close()
+    assert [name for name in names if f'"{name}":' not in types] == []
+    stages = '"delivery_stage":"ORDER_CONFIRMED"|"SOURCING"|"ARRIVED"|"DISPATCHED"|"DELIVERED"'
+    assert stages in "".join(types.split())
