@@ -76,7 +76,7 @@ def _customer(number: str, phone: str, is_verified: bool) -> list[dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def shop(server: TestServer, migrated_template: str) -> Iterator[str]:
+def dsn(server: TestServer, migrated_template: str) -> Iterator[str]:
     """A database in which every table has rows: its superuser's DSN. Whoever changes it undoes it."""
     name = server.create(template=migrated_template)
     asyncio.run(open_shop(server.owner(name)))
@@ -160,23 +160,23 @@ def _filled(value: Any, store: str) -> Any:
 
 
 @pytest.mark.parametrize("relation", RELATIONS)
-async def test_each_person_may_do_what_is_written_down_and_no_more(shop: str, relation: str) -> None:
+async def test_each_person_may_do_what_is_written_down_and_no_more(dsn: str, relation: str) -> None:
     expected, found = {}, {}
-    statements = await statements_on(shop, relation)
-    async with authenticator(shop) as connection:
+    statements = await statements_on(dsn, relation)
+    async with authenticator(dsn) as connection:
         for person in PEOPLE:
-            claims = await claims_of(person, shop)
+            claims = await claims_of(person, dsn)
             for operation in OPERATIONS:
                 method = "GET" if operation == "select" else "POST"
                 async with acting_as(connection, person.role, claims, method=method):
                     found[person.name, operation] = await attempt(connection, statements[operation])
-                expected[person.name, operation] = await outcome(shop, relation, person, operation)
+                expected[person.name, operation] = await outcome(dsn, relation, person, operation)
     assert found == expected
 
 
-async def statements_on(shop: str, relation: str) -> dict[str, str]:
+async def statements_on(dsn: str, relation: str) -> dict[str, str]:
     """Return a statement for each operation. A select reads whole rows; an update touches all of them."""
-    (column,) = RELATIONS[relation].update_columns[:1] or (await fetch(shop, FIRST_COLUMN, relation))[0]
+    (column,) = RELATIONS[relation].update_columns[:1] or (await fetch(dsn, FIRST_COLUMN, relation))[0]
     return {
         "select": f"select t::text from {relation} as t",
         "insert": f"insert into {relation} default values",
@@ -210,7 +210,7 @@ async def is_refused(connection: asyncpg.Connection, call: str) -> bool:
     return False
 
 
-async def outcome(shop: str, relation: str, person: Person, operation: str) -> Any:
+async def outcome(dsn: str, relation: str, person: Person, operation: str) -> Any:
     """Return what `attempt` is to find, by the matrix."""
     access = RELATIONS[relation]
     if not access.allows(person, operation):
@@ -219,23 +219,23 @@ async def outcome(shop: str, relation: str, person: Person, operation: str) -> A
         return "allowed"
     rows = f"select t::text from {relation} as t where "
     if person.role == "service_role":
-        return {row[0] for row in await fetch(shop, rows + "true")}
-    return {row[0] for row in await fetch(shop, rows + f"{access.own}", person.is_customer)}
+        return {row[0] for row in await fetch(dsn, rows + "true")}
+    return {row[0] for row in await fetch(dsn, rows + f"{access.own}", person.is_customer)}
 
 
-async def test_the_shop_has_rows_of_two_customers_wherever_the_matrix_speaks(shop: str) -> None:
+async def test_the_shop_has_rows_of_two_customers_wherever_the_matrix_speaks(dsn: str) -> None:
     for relation, access in RELATIONS.items():
         for customer in ("1", "2") if access.own else ():
-            assert await fetch(shop, f"select from {relation} where {access.own}", customer), (relation, customer)
-        assert await fetch(shop, f"select from {relation}"), relation
+            assert await fetch(dsn, f"select from {relation} where {access.own}", customer), (relation, customer)
+        assert await fetch(dsn, f"select from {relation}"), relation
 
 
 @pytest.mark.parametrize("person", PEOPLE, ids=lambda person: person.name)
-async def test_each_person_may_call_what_is_written_down_and_no_more(shop: str, person: Person) -> None:
+async def test_each_person_may_call_what_is_written_down_and_no_more(dsn: str, person: Person) -> None:
     expected, found = {}, {}
-    calls = await fetch(shop, CALLS)
-    async with authenticator(shop) as connection:
-        claims = await claims_of(person, shop)
+    calls = await fetch(dsn, CALLS)
+    async with authenticator(dsn) as connection:
+        claims = await claims_of(person, dsn)
         for function, call in calls:
             async with acting_as(connection, person.role, claims):
                 found[call] = await is_refused(connection, call)
@@ -243,15 +243,15 @@ async def test_each_person_may_call_what_is_written_down_and_no_more(shop: str, 
     assert found == expected
 
 
-async def test_every_table_view_and_function_is_in_the_matrix(shop: str) -> None:
-    existing = {row[0] for row in await fetch(shop, OBJECTS)}
+async def test_every_table_view_and_function_is_in_the_matrix(dsn: str) -> None:
+    existing = {row[0] for row in await fetch(dsn, OBJECTS)}
     written = {*RELATIONS, *FUNCTIONS}
     assert sorted(existing - written) == [], ADD_IT
     assert sorted(written - existing) == [], REMOVE_IT
 
 
-async def test_nothing_is_granted_beyond_the_matrix(shop: str) -> None:
-    granted = {tuple(row) for row in await fetch(shop, GRANTS)}
+async def test_nothing_is_granted_beyond_the_matrix(dsn: str) -> None:
+    granted = {tuple(row) for row in await fetch(dsn, GRANTS)}
     assert granted == {grant for name, access in RELATIONS.items() for grant in grants(name, access)} | {
         (name, "service_role", "execute") for name in SERVICE_FUNCTIONS
     } | {("mirror", "service_role", "usage")}
@@ -268,14 +268,14 @@ def grants(name: str, access: Access) -> Iterator[tuple[str, str, str]]:
             yield name, "service_role", operation
 
 
-async def test_every_table_has_row_security_for_its_owner_too_and_every_view_asks_as_its_reader(shop: str) -> None:
-    found = {name: (is_view, is_safe) for name, is_view, is_safe in await fetch(shop, SAFETY)}
+async def test_every_table_has_row_security_for_its_owner_too_and_every_view_asks_as_its_reader(dsn: str) -> None:
+    found = {name: (is_view, is_safe) for name, is_view, is_safe in await fetch(dsn, SAFETY)}
     assert found == {name: (access.is_view, True) for name, access in RELATIONS.items()}
 
 
-async def test_only_the_audit_runs_with_its_owner_s_rights_and_no_function_with_its_caller_s_path(shop: str) -> None:
-    assert [row[0] for row in await fetch(shop, DEFINERS)] == ["mirror.audit", "mirror.audit_consent"]
-    assert await fetch(shop, WITHOUT_PATH) == []
+async def test_only_the_audit_runs_with_its_owner_s_rights_and_no_function_with_its_caller_s_path(dsn: str) -> None:
+    assert [row[0] for row in await fetch(dsn, DEFINERS)] == ["mirror.audit", "mirror.audit_consent"]
+    assert await fetch(dsn, WITHOUT_PATH) == []
 
 
 def test_the_page_says_what_the_matrix_says() -> None:

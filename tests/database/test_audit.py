@@ -12,6 +12,7 @@ import pytest
 
 from sync.database import connect
 from tests.database.postgrest import acting_as, authenticator
+from tests.database.studio import Studio, studio
 from tests.factory import customer_changed, order_changed
 from tests.mirror import Mirror
 from tests.postgres import TestServer
@@ -19,13 +20,6 @@ from tests.postgres import TestServer
 NOTED = """
     select actor, database_role, action, table_name, old_values, new_values from mirror.audit_log order by id
 """
-CELL = """
-    update public.{table} set ({column}) = (
-      select {column} from json_populate_record(null::public.{table}, '{value}')
-    ) where id = '{row}' returning *
-"""
-"""The statement of Studio's table editor for an edited cell."""
-
 TAMPERING = (
     "update mirror.audit_log set actor = 'nobody'",
     "delete from mirror.audit_log",
@@ -40,13 +34,10 @@ TAMPERING = (
 
 
 @pytest.fixture
-async def studio(database: str) -> AsyncIterator[asyncpg.Connection]:
-    """An admin's connection, as Supabase Studio opens it."""
-    connection = await asyncpg.connect(
-        database, server_settings={"application_name": "supabase/dashboard-table-editor"}
-    )
-    yield connection
-    await connection.close()
+async def admin(database: str) -> AsyncIterator[Studio]:
+    """An admin's Studio."""
+    async with studio(database) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -71,17 +62,9 @@ async def noted(connection: asyncpg.Connection, table: str, action: str) -> list
     return [row | {side: json.loads(row[side] or "null") for side in ("old_values", "new_values")} for row in found]
 
 
-async def edit(studio: asyncpg.Connection, table: str, row: UUID, **cells: Any) -> None:
-    for column, value in cells.items():
-        value_json = json.dumps({column: value})
-        await studio.execute(CELL.format(table=table, column=column, value=value_json, row=row))
-
-
-async def test_an_admin_s_edit_is_noted_with_the_columns_before_and_after(
-    studio: asyncpg.Connection, batch: UUID
-) -> None:
-    await edit(studio, "import_batches", batch, name="June")
-    assert await noted(studio, "import_batches", "update") == [
+async def test_an_admin_s_edit_is_noted_with_the_columns_before_and_after(admin: Studio, batch: UUID) -> None:
+    await admin.edit("import_batches", batch, name="June")
+    assert await noted(admin.connection, "import_batches", "update") == [
         {
             "actor": "studio",
             "database_role": "postgres",
@@ -91,34 +74,35 @@ async def test_an_admin_s_edit_is_noted_with_the_columns_before_and_after(
     ]
 
 
-async def test_a_cell_saved_as_it_was_is_not_noted(studio: asyncpg.Connection, batch: UUID) -> None:
-    await edit(studio, "import_batches", batch, name="May")
-    assert await noted(studio, "import_batches", "update") == []
+async def test_a_cell_saved_as_it_was_is_not_noted(admin: Studio, batch: UUID) -> None:
+    await admin.edit("import_batches", batch, name="May")
+    assert await noted(admin.connection, "import_batches", "update") == []
 
 
 async def test_what_follows_from_an_admin_s_edit_is_noted_as_the_admin_s(
-    mirror: Mirror, studio: asyncpg.Connection, batch: UUID
+    mirror: Mirror, admin: Studio, batch: UUID
 ) -> None:
     await mirror.take(order_changed("7", 1))
     order = (await mirror.order("7"))["id"]
-    await edit(studio, "customer_orders_summary", order, batch_id=str(batch))
-    await edit(studio, "import_batches", batch, status="orderedFromSupplier")
-    (joined,) = await noted(studio, "order_batch_assignments", "insert")
+    await admin.edit("customer_orders_summary", order, batch_id=str(batch))
+    await admin.edit("import_batches", batch, status="orderedFromSupplier")
+    (joined,) = await noted(admin.connection, "order_batch_assignments", "insert")
     assert (joined["actor"], joined["new_values"]["batch_id"]) == ("studio", str(batch))
-    (moved,) = await noted(studio, "order_delivery_status", "update")
+    (moved,) = await noted(admin.connection, "order_delivery_status", "update")
     assert (moved["actor"], moved["old_values"]["stage"], moved["new_values"]["stage"]) == (
         "studio", "ORDER_CONFIRMED", "SOURCING",
     )  # fmt: skip
-    (status,) = await noted(studio, "import_batches", "update")
+    (status,) = await noted(admin.connection, "import_batches", "update")
     assert set(status["new_values"]) == {"status", "ordered_at"}, "what is counted is nobody's doing"
 
 
-async def test_of_a_deleted_row_everything_is_kept(mirror: Mirror, studio: asyncpg.Connection, batch: UUID) -> None:
+async def test_of_a_deleted_row_everything_is_kept(mirror: Mirror, admin: Studio, batch: UUID) -> None:
     await mirror.take(order_changed("7", 1))
     order = (await mirror.order("7"))["id"]
-    await edit(studio, "customer_orders_summary", order, batch_id=str(batch))
-    await studio.execute("delete from public.order_batch_assignments where order_summary_id = $1", order)
-    (left,) = await noted(studio, "order_batch_assignments", "delete")
+    await admin.edit("customer_orders_summary", order, batch_id=str(batch))
+    ((assignment,),) = await admin.run("select id from public.order_batch_assignments")
+    await admin.delete("order_batch_assignments", assignment)
+    (left,) = await noted(admin.connection, "order_batch_assignments", "delete")
     assert left["new_values"] is None
     assert (left["old_values"]["order_summary_id"], left["old_values"]["batch_id"]) == (str(order), str(batch))
 
@@ -168,12 +152,12 @@ async def test_of_a_customer_only_the_consent_is_noted(mirror: Mirror) -> None:
     ]
 
 
-async def test_who_opened_a_customer_s_data_to_a_user_is_noted(mirror: Mirror, studio: asyncpg.Connection) -> None:
+async def test_who_opened_a_customer_s_data_to_a_user_is_noted(mirror: Mirror, admin: Studio) -> None:
     await mirror.take(customer_changed("1", 1))
     user = uuid4()
-    await studio.execute("insert into auth.users (id) values ($1)", user)
-    await edit(studio, "customers", (await mirror.customer("1"))["id"], auth_user_id=str(user))
-    (linked,) = await noted(studio, "customers", "update")
+    await admin.run("insert into auth.users (id) values ($1)", user)
+    await admin.edit("customers", (await mirror.customer("1"))["id"], auth_user_id=str(user))
+    (linked,) = await noted(admin.connection, "customers", "update")
     assert (linked["actor"], linked["old_values"], linked["new_values"]) == (
         "studio", {"auth_user_id": None}, {"auth_user_id": str(user)},
     )  # fmt: skip
