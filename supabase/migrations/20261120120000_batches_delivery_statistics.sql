@@ -636,7 +636,9 @@ begin
     insert into public.order_delivery_status_events (
         store_id, order_summary_id, order_code, stage, updated_by, actor, source_id, updated_at
     )
-    select o.store_id, o.id, o.order_code, 'ORDER_CONFIRMED', o.source::text, mirror.current_actor(), 'placed', o.order_date
+    select
+        o.store_id, o.id, o.order_code, 'ORDER_CONFIRMED', o.source::text, (select mirror.current_actor()), 'placed',
+        o.order_date
     from public.customer_orders_summary as o
     where o.id = any(p_orders)
     on conflict (order_summary_id, source_id) do nothing;
@@ -896,6 +898,71 @@ comment on function public.update_customer_statistics(uuid) is
 revoke execute on function public.update_customer_statistics(uuid) from public;
 grant execute on function public.update_customer_statistics(uuid) to service_role;
 
+create or replace function mirror.replace_order_items(
+    p_store_id uuid,
+    p_source public.commerce_engine,
+    p_orders uuid[],
+    p_items mirror.item_columns
+) returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+    insert into public.customer_order_items as i (
+        store_id, order_summary_id, source_id, source_version, sku, product_name, variant_name, quantity, currency,
+        unit_price_with_tax, line_total_with_tax, patch_enabled, patch_type, print_name, print_number,
+        is_pre_order, custom_fields
+    )
+    select
+        p_store_id, o.id, r.source_id, o.source_version, r.sku, r.product_name, r.variant_name, r.quantity,
+        o.currency, r.unit_price_with_tax, r.line_total_with_tax, coalesce(r.patch_enabled, false), r.patch_type,
+        r.print_name, r.print_number, coalesce(r.is_pre_order, false), coalesce(r.custom_fields, '{}')
+    from unnest(
+        p_items.order_source_id, p_items.source_id, p_items.sku, p_items.product_name, p_items.variant_name,
+        p_items.quantity, p_items.unit_price_with_tax, p_items.line_total_with_tax, p_items.patch_enabled,
+        p_items.patch_type, p_items.print_name, p_items.print_number, p_items.is_pre_order,
+        p_items.custom_fields
+    ) as r (
+        order_source_id, source_id, sku, product_name, variant_name, quantity, unit_price_with_tax,
+        line_total_with_tax, patch_enabled, patch_type, print_name, print_number, is_pre_order, custom_fields
+    )
+    cross join lateral (
+        select k.id, k.source_version, k.currency
+        from public.customer_orders_summary as k
+        where k.store_id = p_store_id and k.source = p_source and k.source_id = r.order_source_id
+        offset 0 -- one look-up each: a planner that does not know the table yet would read all orders of the store
+    ) as o
+    where o.id = any(p_orders)
+    on conflict (order_summary_id, source_id) do update set
+        source_version = excluded.source_version,
+        sku = excluded.sku,
+        product_name = excluded.product_name,
+        variant_name = excluded.variant_name,
+        quantity = excluded.quantity,
+        currency = excluded.currency,
+        unit_price_with_tax = excluded.unit_price_with_tax,
+        line_total_with_tax = excluded.line_total_with_tax,
+        patch_enabled = excluded.patch_enabled,
+        patch_type = excluded.patch_type,
+        print_name = excluded.print_name,
+        print_number = excluded.print_number,
+        is_pre_order = excluded.is_pre_order,
+        custom_fields = excluded.custom_fields
+    where i.source_version < excluded.source_version;
+
+    delete from public.customer_order_items as i
+    using public.customer_orders_summary as o
+    where o.id = any(p_orders) and i.order_summary_id = o.id and i.source_version < o.source_version;
+end
+$$;
+
+comment on function mirror.replace_order_items(uuid, public.commerce_engine, uuid[], mirror.item_columns) is
+'Makes these the lines of the orders p_orders, at the orders'' versions: part of upsert_orders.';
+revoke execute on function mirror.replace_order_items(uuid, public.commerce_engine, uuid[], mirror.item_columns)
+from public;
+grant execute on function mirror.replace_order_items(uuid, public.commerce_engine, uuid[], mirror.item_columns)
+to service_role;
+
 create function mirror.time_stages(p_orders uuid[]) returns void
 language plpgsql
 set search_path = ''
@@ -953,21 +1020,30 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-    v_moved uuid[];
+    v_before jsonb;
 begin
+    -- Where the orders were, as far as their deliveries did not only begin now.
+    select coalesce(jsonb_object_agg(s.order_summary_id, s.stage), '{}') into v_before
+    from public.order_delivery_status as s
+    where s.order_summary_id = any(p_orders) and s.created_at < now();
+
     insert into public.order_delivery_status_events (
         store_id, order_summary_id, order_code, from_stage, stage, tracking_number, updated_by, actor, source_id,
         updated_at
     )
     select
         o.store_id, o.id, o.order_code, r.from_stage, r.stage, r.tracking_number, p_source::text,
-        mirror.current_actor(), r.source_id, r.changed_at
+        (select mirror.current_actor()), r.source_id, r.changed_at
     from unnest(
         p_stages.order_source_id, p_stages.source_id, p_stages.from_stage, p_stages.stage,
         p_stages.tracking_number, p_stages.changed_at
     ) as r (order_source_id, source_id, from_stage, stage, tracking_number, changed_at)
-    inner join public.customer_orders_summary as o
-        on o.store_id = p_store_id and o.source = p_source and o.source_id = r.order_source_id
+    cross join lateral (
+        select k.id, k.store_id, k.order_code
+        from public.customer_orders_summary as k
+        where k.store_id = p_store_id and k.source = p_source and k.source_id = r.order_source_id
+        offset 0 -- one look-up each: a planner that does not know the table yet would read all orders of the store
+    ) as o
     where o.id = any(p_orders)
     on conflict (order_summary_id, source_id) do nothing;
 
@@ -979,8 +1055,12 @@ begin
             o.source_tracking_number is distinct from r.tracking_number as has_new_number
         from unnest(p_told.source_id, p_told.delivery_stage, p_told.tracking_number)
             as r (source_id, stage, tracking_number)
-        inner join public.customer_orders_summary as o
-            on o.store_id = p_store_id and o.source = p_source and o.source_id = r.source_id
+        cross join lateral (
+            select k.id, k.source_delivery_stage, k.source_tracking_number
+            from public.customer_orders_summary as k
+            where k.store_id = p_store_id and k.source = p_source and k.source_id = r.source_id
+            offset 0
+        ) as o
         where
             o.id = any(p_orders)
             and (o.source_delivery_stage, o.source_tracking_number) is distinct from (r.stage, r.tracking_number)
@@ -989,30 +1069,33 @@ begin
         set source_delivery_stage = told.stage, source_tracking_number = told.tracking_number
         from told
         where o.id = told.id
-    ), moved as (
-        update public.order_delivery_status as s
-        set
-            stage = case when told.has_new_stage then told.stage else s.stage end,
-            tracking_number = case when told.has_new_number then told.tracking_number else s.tracking_number end,
-            note = null,
-            updated_by = p_source::text
-        from told
-        where
-            s.order_summary_id = told.id
-            and (
-                told.has_new_stage and s.stage <> told.stage
-                or told.has_new_number and s.tracking_number is distinct from told.tracking_number
-            )
-        returning s.order_summary_id
     )
-    select coalesce(array_agg(order_summary_id), '{}') into v_moved from moved;
+    update public.order_delivery_status as s
+    set
+        stage = case when told.has_new_stage then told.stage else s.stage end,
+        tracking_number = case when told.has_new_number then told.tracking_number else s.tracking_number end,
+        note = null,
+        updated_by = p_source::text
+    from told
+    where
+        s.order_summary_id = told.id
+        and (
+            told.has_new_stage and s.stage <> told.stage
+            or told.has_new_number and s.tracking_number is distinct from told.tracking_number
+        );
 
     update public.order_delivery_status as s
     set carrier = r.carrier
     from unnest(p_told.source_id, p_told.carrier) as r (source_id, carrier)
-    inner join public.customer_orders_summary as o
-        on o.store_id = p_store_id and o.source = p_source and o.source_id = r.source_id
-    where o.id = any(p_orders) and s.order_summary_id = o.id and s.carrier is distinct from r.carrier;
+    cross join lateral (
+        select d.id, k.id as order_summary_id, d.carrier
+        from public.customer_orders_summary as k
+        inner join public.order_delivery_status as d on d.order_summary_id = k.id
+        where k.store_id = p_store_id and k.source = p_source and k.source_id = r.source_id
+        offset 0
+    ) as known
+    where
+        known.order_summary_id = any(p_orders) and known.carrier is distinct from r.carrier and s.id = known.id;
 
     -- An engine that keeps no history of its own: the reading is when we learned of the stage.
     insert into public.order_delivery_status_events (
@@ -1020,27 +1103,19 @@ begin
         updated_at
     )
     select
-        o.store_id, o.id, o.order_code, latest.stage, o.delivery_stage, o.tracking_number,
-        p_source::text, mirror.current_actor(),
+        o.store_id, o.id, o.order_code, coalesce((v_before ->> o.id::text)::public.delivery_stage, latest.stage),
+        o.source_delivery_stage, o.source_tracking_number, p_source::text, (select mirror.current_actor()),
         'read ' || to_char(o.source_version at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
         o.source_version
     from public.customer_orders_summary as o
     cross join lateral (
-        select e.stage, e.tracking_number
+        select e.stage
         from public.order_delivery_status_events as e
-        where e.order_summary_id = o.id
+        where e.order_summary_id = o.id and e.updated_by = p_source::text
         order by e.updated_at desc, e.stage desc
         limit 1
     ) as latest
-    where
-        o.id = any(p_orders)
-        and case
-            when o.id = any(v_moved) then latest.stage <> o.delivery_stage
-            else not exists (
-                select from public.order_delivery_status_events as e
-                where e.order_summary_id = o.id and e.stage = o.source_delivery_stage
-            )
-        end;
+    where o.id = any(p_orders) and latest.stage <> o.source_delivery_stage;
 
     perform mirror.time_stages(p_orders);
 end
