@@ -23,7 +23,7 @@ ASSIGNMENTS = "order_batch_assignments"
 HISTORY = """
     select e.from_stage::text, e.stage::text, e.tracking_number, e.note, e.updated_by, e.actor
     from public.order_delivery_status_events e join public.customer_orders_summary o on o.id = e.order_summary_id
-    where o.source_id = $1 and e.source_id <> 'placed' order by e.updated_at, e.id
+    where o.source_id = $1 and e.source_id <> 'placed' order by e.id
 """
 
 
@@ -69,7 +69,7 @@ class Shop:
         return stages
 
     async def history(self, order_id: str) -> list[tuple[Any, ...]]:
-        """Return what happened to a delivery after its order was placed, oldest first."""
+        """Return what happened to a delivery after its order was placed, as it was written down."""
         return [tuple(row) for row in await self.admin.run(HISTORY, order_id)]
 
     async def edit_delivery(self, order_id: str, **cells: Any) -> None:

@@ -1,6 +1,6 @@
 """Supabase Studio's table editor: the very statements that it sends, so that tests edit as an admin does.
 
-Several cells that are saved together are one transaction of one UPDATE per cell, in the order in which they were edited.
+Several cells that are saved together are one transaction of one UPDATE per cell, in the order of the edits.
 """
 
 from __future__ import annotations

@@ -11,6 +11,15 @@ from tests.database.shop import ASSIGNMENTS, BATCHES, DELIVERY, ORDERS, Shop
 
 Refusal = tuple[str, str | None]
 
+AGAIN = (
+    "To buy the order again, put it into an open batch as well: a new row of order_batch_assignments, "
+    "or the order's batch_id."
+)
+CORRECT = (
+    "If that was a mistake, correct it in the SQL editor: "
+    "select correct_order_delivery_status('CODE1', 'SOURCING', 'why', 'your name');"
+)
+
 
 async def refusal(attempt: Awaitable[object]) -> Refusal:
     """Return the sentence and the hint with which the database refuses."""
@@ -115,8 +124,7 @@ async def test_an_order_in_a_completed_batch(shop: Shop) -> None:
     ):
         assert await refusal(attempt) == (
             f"Batch {batch['batch_number']} is completed: its orders stay in it.",
-            "To buy the order again, put it into an open batch as well: a new row of order_batch_assignments, "
-            "or the order's batch_id.",
+            AGAIN,
         )
     assert await shop.orders_in(batch["id"]) == ["1"]
 
@@ -129,8 +137,7 @@ async def test_a_delivery(shop: Shop) -> None:
     for attempt in (shop.edit_delivery("1", stage="SOURCING"), shop.edit_order("1", delivery_stage="SOURCING")):
         assert await refusal(attempt) == (
             "Order CODE1 is ARRIVED already and cannot go back to SOURCING.",
-            "If that was a mistake, correct it in the SQL editor: "
-            "select correct_order_delivery_status('CODE1', 'SOURCING', 'why', 'your name');",
+            CORRECT,
         )
     for attempt in (shop.edit_delivery("2", stage="SOURCING"), shop.edit_order("2", delivery_stage="SOURCING")):
         assert await refusal(attempt) == (
