@@ -17,7 +17,9 @@ begin
     insert into public.order_delivery_status_events (
         store_id, order_summary_id, order_code, stage, updated_by, actor, source_id, updated_at
     )
-    select o.store_id, o.id, o.order_code, 'ORDER_CONFIRMED', o.source::text, mirror.current_actor(), 'placed', o.order_date
+    select
+        o.store_id, o.id, o.order_code, 'ORDER_CONFIRMED', o.source::text, (select mirror.current_actor()), 'placed',
+        o.order_date
     from public.customer_orders_summary as o
     where o.id = any(p_orders)
     on conflict (order_summary_id, source_id) do nothing;

@@ -43,8 +43,12 @@ begin
         order_source_id, source_id, sku, product_name, variant_name, quantity, unit_price_with_tax,
         line_total_with_tax, patch_enabled, patch_type, print_name, print_number, is_pre_order, custom_fields
     )
-    inner join public.customer_orders_summary as o
-        on o.store_id = p_store_id and o.source = p_source and o.source_id = r.order_source_id
+    cross join lateral (
+        select k.id, k.source_version, k.currency
+        from public.customer_orders_summary as k
+        where k.store_id = p_store_id and k.source = p_source and k.source_id = r.order_source_id
+        offset 0 -- one look-up each: a planner that does not know the table yet would read all orders of the store
+    ) as o
     where o.id = any(p_orders)
     on conflict (order_summary_id, source_id) do update set
         source_version = excluded.source_version,

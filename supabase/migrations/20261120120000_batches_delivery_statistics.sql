@@ -468,33 +468,39 @@ create function mirror.audit() returns trigger
 language plpgsql security definer
 set search_path = ''
 as $$
+declare
+    v_actor constant text := mirror.current_actor();
+    v_role constant text := mirror.acting_role();
 begin
     if tg_op = 'INSERT' then
         insert into mirror.audit_log (store_id, actor, database_role, action, table_name, row_id, new_values)
         select
-            a.store_id, mirror.current_actor(), mirror.acting_role(), 'insert', tg_table_name, a.id, to_jsonb(a) - tg_argv
+            a.store_id, v_actor, v_role, 'insert', tg_table_name, a.id, to_jsonb(a) - tg_argv
         from after as a;
     elsif tg_op = 'DELETE' then
         insert into mirror.audit_log (store_id, actor, database_role, action, table_name, row_id, old_values)
         select
-            b.store_id, mirror.current_actor(), mirror.acting_role(), 'delete', tg_table_name, b.id, to_jsonb(b) - tg_argv
+            b.store_id, v_actor, v_role, 'delete', tg_table_name, b.id, to_jsonb(b) - tg_argv
         from before as b;
     else
         insert into mirror.audit_log (
             store_id, actor, database_role, action, table_name, row_id, old_values, new_values
         )
         select
-            a.store_id, mirror.current_actor(), mirror.acting_role(), 'update', tg_table_name, a.id,
-            changed.old_values, changed.new_values
-        from after as a
-        left join before as b using (id)
+            r.store_id, v_actor, v_role, 'update', tg_table_name, r.id, changed.old_values, changed.new_values
+        from (
+            select a.store_id, a.id, to_jsonb(b) - tg_argv as old_row, to_jsonb(a) - tg_argv as new_row
+            from after as a
+            left join before as b using (id)
+            offset 0 -- the two are made once, not wherever they are named
+        ) as r
         cross join lateral (
-            select jsonb_object_agg(n.key, o.value) as old_values, jsonb_object_agg(n.key, n.value) as new_values
-            from jsonb_each(to_jsonb(a) - tg_argv) as n
-            left join jsonb_each(to_jsonb(b) - tg_argv) as o using (key)
-            where n.value is distinct from o.value
+            select
+                jsonb_object_agg(n.key, r.old_row -> n.key) as old_values, jsonb_object_agg(n.key, n.value) as new_values
+            from jsonb_each(r.new_row) as n
+            where n.value is distinct from r.old_row -> n.key
         ) as changed
-        where changed.new_values is not null;
+        where r.new_row is distinct from r.old_row;
     end if;
     return null;
 end
@@ -508,11 +514,14 @@ create function mirror.audit_consent() returns trigger
 language plpgsql security definer
 set search_path = ''
 as $$
+declare
+    v_actor constant text := mirror.current_actor();
+    v_role constant text := mirror.acting_role();
 begin
     if tg_op = 'INSERT' then
         insert into mirror.audit_log (store_id, actor, database_role, action, table_name, row_id, new_values)
         select
-            a.store_id, mirror.current_actor(), mirror.acting_role(), 'insert', tg_table_name, a.id,
+            a.store_id, v_actor, v_role, 'insert', tg_table_name, a.id,
             jsonb_build_object(
                 'marketing_consent', a.marketing_consent, 'phone_verified', a.phone_verified,
                 'auth_user_id', a.auth_user_id
@@ -524,7 +533,7 @@ begin
             store_id, actor, database_role, action, table_name, row_id, old_values, new_values
         )
         select
-            a.store_id, mirror.current_actor(), mirror.acting_role(), 'update', tg_table_name, a.id,
+            a.store_id, v_actor, v_role, 'update', tg_table_name, a.id,
             changed.old_values, changed.new_values
         from after as a
         inner join before as b using (id)
@@ -963,6 +972,39 @@ from public;
 grant execute on function mirror.replace_order_items(uuid, public.commerce_engine, uuid[], mirror.item_columns)
 to service_role;
 
+create function mirror.stage_times(
+    p_order uuid,
+    p_stage public.delivery_stage,
+    out sourcing_at timestamptz,
+    out arrived_at timestamptz,
+    out dispatched_at timestamptz,
+    out delivered_at timestamptz
+)
+language sql stable
+set search_path = ''
+as $$
+    select
+        max(e.updated_at) filter (where e.stage = 'SOURCING'),
+        max(e.updated_at) filter (where e.stage = 'ARRIVED'),
+        max(e.updated_at) filter (where e.stage = 'DISPATCHED'),
+        max(e.updated_at) filter (where e.stage = 'DELIVERED')
+    from public.order_delivery_status_events as e
+    where
+        e.order_summary_id = p_order and e.from_stage <> e.stage and e.stage <= p_stage
+        -- An order that went back has not reached what it went back from.
+        and (e.stage = p_stage or not exists (
+            select from public.order_delivery_status_events as back
+            where
+                back.order_summary_id = p_order and back.from_stage <> back.stage
+                and back.stage < e.stage and back.updated_at > e.updated_at
+        ))
+$$;
+
+comment on function mirror.stage_times(uuid, public.delivery_stage) is
+'When, by its history, an order that is at p_stage reached the stages up to it.';
+revoke execute on function mirror.stage_times(uuid, public.delivery_stage) from public;
+grant execute on function mirror.stage_times(uuid, public.delivery_stage) to service_role;
+
 create function mirror.time_stages(p_orders uuid[]) returns void
 language plpgsql
 set search_path = ''
@@ -975,27 +1017,12 @@ begin
         dispatched_at = reached.dispatched_at,
         delivered_at = reached.delivered_at
     from (
-        select
-            k.id,
-            max(e.updated_at) filter (where e.stage = 'SOURCING') as sourcing_at,
-            max(e.updated_at) filter (where e.stage = 'ARRIVED') as arrived_at,
-            max(e.updated_at) filter (where e.stage = 'DISPATCHED') as dispatched_at,
-            max(e.updated_at) filter (where e.stage = 'DELIVERED') as delivered_at
+        select k.id, t.*
         from public.order_delivery_status as k
-        left join public.order_delivery_status_events as e
-            on
-                e.order_summary_id = k.order_summary_id and e.from_stage <> e.stage and e.stage <= k.stage
-                -- An order that went back has not reached what it went back from.
-                and (e.stage = k.stage or not exists (
-                    select from public.order_delivery_status_events as back
-                    where
-                        back.order_summary_id = k.order_summary_id and back.from_stage <> back.stage
-                        and back.stage < e.stage and back.updated_at > e.updated_at
-                ))
+        cross join lateral mirror.stage_times(k.order_summary_id, k.stage) as t
         where
             k.order_summary_id = any(p_orders)
             and (k.stage <> 'ORDER_CONFIRMED' or num_nonnulls(k.sourcing_at, k.arrived_at, k.dispatched_at, k.delivered_at) > 0)
-        group by k.id
     ) as reached
     where
         s.id = reached.id
@@ -1761,10 +1788,17 @@ begin
                     old.order_code, new.stage
                 );
         end if;
-        new.sourcing_at := mirror.stage_time('SOURCING', new.stage, old.sourcing_at);
-        new.arrived_at := mirror.stage_time('ARRIVED', new.stage, old.arrived_at);
-        new.dispatched_at := mirror.stage_time('DISPATCHED', new.stage, old.dispatched_at);
-        new.delivered_at := mirror.stage_time('DELIVERED', new.stage, old.delivered_at);
+        select t.sourcing_at, t.arrived_at, t.dispatched_at, t.delivered_at
+        into new.sourcing_at, new.arrived_at, new.dispatched_at, new.delivered_at
+        from mirror.stage_times(new.order_summary_id, new.stage) as t;
+        -- By the clock, not by the transaction's beginning: who waited for the row comes later.
+        case new.stage
+            when 'SOURCING' then new.sourcing_at := clock_timestamp();
+            when 'ARRIVED' then new.arrived_at := clock_timestamp();
+            when 'DISPATCHED' then new.dispatched_at := clock_timestamp();
+            when 'DELIVERED' then new.delivered_at := clock_timestamp();
+            else null; -- ORDER_CONFIRMED is when the order was placed
+        end case;
     end if;
     -- Who and why belong to one change. Cells that are saved together come one by one: what this transaction has set stands.
     if old.updated_at < now() and coalesce(current_setting('mirror.names_itself', true), '') <> 'yes' then
@@ -1797,26 +1831,6 @@ $$;
 
 comment on function mirror.guard_delivery_end() is 'Trigger: a delivery ends with its order only.';
 revoke execute on function mirror.guard_delivery_end() from public;
-
-create function mirror.stage_time(
-    p_stage public.delivery_stage,
-    p_new_stage public.delivery_stage,
-    p_old_time timestamptz
-) returns timestamptz
-language sql volatile
-set search_path = ''
-as $$
-    select case
-        when p_new_stage = p_stage then clock_timestamp()
-        when p_new_stage > p_stage then p_old_time
-    end
-$$;
-
-comment on function mirror.stage_time(public.delivery_stage, public.delivery_stage, timestamptz) is
-'When p_stage was reached, after a move to p_new_stage: now if it is that, as before if it is an earlier one, never if not yet. By the '
-'clock, not by the transaction''s beginning: who waited for a row comes later.';
-revoke execute on function mirror.stage_time(public.delivery_stage, public.delivery_stage, timestamptz) from public;
-grant execute on function mirror.stage_time(public.delivery_stage, public.delivery_stage, timestamptz) to service_role;
 
 create function mirror.follow_delivery() returns trigger
 language plpgsql
