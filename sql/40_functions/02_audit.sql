@@ -16,33 +16,39 @@ create function mirror.audit() returns trigger
 language plpgsql security definer
 set search_path = ''
 as $$
+declare
+    v_actor constant text := mirror.current_actor();
+    v_role constant text := mirror.acting_role();
 begin
     if tg_op = 'INSERT' then
         insert into mirror.audit_log (store_id, actor, database_role, action, table_name, row_id, new_values)
         select
-            a.store_id, mirror.current_actor(), mirror.acting_role(), 'insert', tg_table_name, a.id, to_jsonb(a) - tg_argv
+            a.store_id, v_actor, v_role, 'insert', tg_table_name, a.id, to_jsonb(a) - tg_argv
         from after as a;
     elsif tg_op = 'DELETE' then
         insert into mirror.audit_log (store_id, actor, database_role, action, table_name, row_id, old_values)
         select
-            b.store_id, mirror.current_actor(), mirror.acting_role(), 'delete', tg_table_name, b.id, to_jsonb(b) - tg_argv
+            b.store_id, v_actor, v_role, 'delete', tg_table_name, b.id, to_jsonb(b) - tg_argv
         from before as b;
     else
         insert into mirror.audit_log (
             store_id, actor, database_role, action, table_name, row_id, old_values, new_values
         )
         select
-            a.store_id, mirror.current_actor(), mirror.acting_role(), 'update', tg_table_name, a.id,
-            changed.old_values, changed.new_values
-        from after as a
-        left join before as b using (id)
+            r.store_id, v_actor, v_role, 'update', tg_table_name, r.id, changed.old_values, changed.new_values
+        from (
+            select a.store_id, a.id, to_jsonb(b) - tg_argv as old_row, to_jsonb(a) - tg_argv as new_row
+            from after as a
+            left join before as b using (id)
+            offset 0 -- the two are made once, not wherever they are named
+        ) as r
         cross join lateral (
-            select jsonb_object_agg(n.key, o.value) as old_values, jsonb_object_agg(n.key, n.value) as new_values
-            from jsonb_each(to_jsonb(a) - tg_argv) as n
-            left join jsonb_each(to_jsonb(b) - tg_argv) as o using (key)
-            where n.value is distinct from o.value
+            select
+                jsonb_object_agg(n.key, r.old_row -> n.key) as old_values, jsonb_object_agg(n.key, n.value) as new_values
+            from jsonb_each(r.new_row) as n
+            where n.value is distinct from r.old_row -> n.key
         ) as changed
-        where changed.new_values is not null;
+        where r.new_row is distinct from r.old_row;
     end if;
     return null;
 end
@@ -56,11 +62,14 @@ create function mirror.audit_consent() returns trigger
 language plpgsql security definer
 set search_path = ''
 as $$
+declare
+    v_actor constant text := mirror.current_actor();
+    v_role constant text := mirror.acting_role();
 begin
     if tg_op = 'INSERT' then
         insert into mirror.audit_log (store_id, actor, database_role, action, table_name, row_id, new_values)
         select
-            a.store_id, mirror.current_actor(), mirror.acting_role(), 'insert', tg_table_name, a.id,
+            a.store_id, v_actor, v_role, 'insert', tg_table_name, a.id,
             jsonb_build_object(
                 'marketing_consent', a.marketing_consent, 'phone_verified', a.phone_verified,
                 'auth_user_id', a.auth_user_id
@@ -72,7 +81,7 @@ begin
             store_id, actor, database_role, action, table_name, row_id, old_values, new_values
         )
         select
-            a.store_id, mirror.current_actor(), mirror.acting_role(), 'update', tg_table_name, a.id,
+            a.store_id, v_actor, v_role, 'update', tg_table_name, a.id,
             changed.old_values, changed.new_values
         from after as a
         inner join before as b using (id)
