@@ -1,3 +1,36 @@
+create function mirror.stage_times(
+    p_order uuid,
+    p_stage public.delivery_stage,
+    out sourcing_at timestamptz,
+    out arrived_at timestamptz,
+    out dispatched_at timestamptz,
+    out delivered_at timestamptz
+)
+language sql stable
+set search_path = ''
+as $$
+    select
+        max(e.updated_at) filter (where e.stage = 'SOURCING'),
+        max(e.updated_at) filter (where e.stage = 'ARRIVED'),
+        max(e.updated_at) filter (where e.stage = 'DISPATCHED'),
+        max(e.updated_at) filter (where e.stage = 'DELIVERED')
+    from public.order_delivery_status_events as e
+    where
+        e.order_summary_id = p_order and e.from_stage <> e.stage and e.stage <= p_stage
+        -- An order that went back has not reached what it went back from.
+        and (e.stage = p_stage or not exists (
+            select from public.order_delivery_status_events as back
+            where
+                back.order_summary_id = p_order and back.from_stage <> back.stage
+                and back.stage < e.stage and back.updated_at > e.updated_at
+        ))
+$$;
+
+comment on function mirror.stage_times(uuid, public.delivery_stage) is
+'When, by its history, an order that is at p_stage reached the stages up to it.';
+revoke execute on function mirror.stage_times(uuid, public.delivery_stage) from public;
+grant execute on function mirror.stage_times(uuid, public.delivery_stage) to service_role;
+
 create function mirror.time_stages(p_orders uuid[]) returns void
 language plpgsql
 set search_path = ''
@@ -10,27 +43,12 @@ begin
         dispatched_at = reached.dispatched_at,
         delivered_at = reached.delivered_at
     from (
-        select
-            k.id,
-            max(e.updated_at) filter (where e.stage = 'SOURCING') as sourcing_at,
-            max(e.updated_at) filter (where e.stage = 'ARRIVED') as arrived_at,
-            max(e.updated_at) filter (where e.stage = 'DISPATCHED') as dispatched_at,
-            max(e.updated_at) filter (where e.stage = 'DELIVERED') as delivered_at
+        select k.id, t.*
         from public.order_delivery_status as k
-        left join public.order_delivery_status_events as e
-            on
-                e.order_summary_id = k.order_summary_id and e.from_stage <> e.stage and e.stage <= k.stage
-                -- An order that went back has not reached what it went back from.
-                and (e.stage = k.stage or not exists (
-                    select from public.order_delivery_status_events as back
-                    where
-                        back.order_summary_id = k.order_summary_id and back.from_stage <> back.stage
-                        and back.stage < e.stage and back.updated_at > e.updated_at
-                ))
+        cross join lateral mirror.stage_times(k.order_summary_id, k.stage) as t
         where
             k.order_summary_id = any(p_orders)
             and (k.stage <> 'ORDER_CONFIRMED' or num_nonnulls(k.sourcing_at, k.arrived_at, k.dispatched_at, k.delivered_at) > 0)
-        group by k.id
     ) as reached
     where
         s.id = reached.id

@@ -32,10 +32,17 @@ begin
                     old.order_code, new.stage
                 );
         end if;
-        new.sourcing_at := mirror.stage_time('SOURCING', new.stage, old.sourcing_at);
-        new.arrived_at := mirror.stage_time('ARRIVED', new.stage, old.arrived_at);
-        new.dispatched_at := mirror.stage_time('DISPATCHED', new.stage, old.dispatched_at);
-        new.delivered_at := mirror.stage_time('DELIVERED', new.stage, old.delivered_at);
+        select t.sourcing_at, t.arrived_at, t.dispatched_at, t.delivered_at
+        into new.sourcing_at, new.arrived_at, new.dispatched_at, new.delivered_at
+        from mirror.stage_times(new.order_summary_id, new.stage) as t;
+        -- By the clock, not by the transaction's beginning: who waited for the row comes later.
+        case new.stage
+            when 'SOURCING' then new.sourcing_at := clock_timestamp();
+            when 'ARRIVED' then new.arrived_at := clock_timestamp();
+            when 'DISPATCHED' then new.dispatched_at := clock_timestamp();
+            when 'DELIVERED' then new.delivered_at := clock_timestamp();
+            else null; -- ORDER_CONFIRMED is when the order was placed
+        end case;
     end if;
     -- Who and why belong to one change. Cells that are saved together come one by one: what this transaction has set stands.
     if old.updated_at < now() and coalesce(current_setting('mirror.names_itself', true), '') <> 'yes' then
@@ -68,26 +75,6 @@ $$;
 
 comment on function mirror.guard_delivery_end() is 'Trigger: a delivery ends with its order only.';
 revoke execute on function mirror.guard_delivery_end() from public;
-
-create function mirror.stage_time(
-    p_stage public.delivery_stage,
-    p_new_stage public.delivery_stage,
-    p_old_time timestamptz
-) returns timestamptz
-language sql volatile
-set search_path = ''
-as $$
-    select case
-        when p_new_stage = p_stage then clock_timestamp()
-        when p_new_stage > p_stage then p_old_time
-    end
-$$;
-
-comment on function mirror.stage_time(public.delivery_stage, public.delivery_stage, timestamptz) is
-'When p_stage was reached, after a move to p_new_stage: now if it is that, as before if it is an earlier one, never if not yet. By the '
-'clock, not by the transaction''s beginning: who waited for a row comes later.';
-revoke execute on function mirror.stage_time(public.delivery_stage, public.delivery_stage, timestamptz) from public;
-grant execute on function mirror.stage_time(public.delivery_stage, public.delivery_stage, timestamptz) to service_role;
 
 create function mirror.follow_delivery() returns trigger
 language plpgsql

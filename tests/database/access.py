@@ -162,7 +162,7 @@ SERVICE_FUNCTIONS = (
     "mirror.roll_up_deliveries",
     "mirror.run_schedule",
     "mirror.settle_events",
-    "mirror.stage_time",
+    "mirror.stage_times",
     "mirror.take_turn",
     "mirror.text_array",
     "mirror.time_stages",
