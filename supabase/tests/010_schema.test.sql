@@ -2,7 +2,7 @@
 
 begin;
 \ir helpers.psql
-select plan(30);
+select plan(48);
 
 create view tests.columns as
 select table_name::text, column_name::text from information_schema.columns where table_schema = 'public';
@@ -112,6 +112,39 @@ select is_empty($$
         and (has_function_privilege('anon', p.oid, 'execute') or has_function_privilege('authenticated', p.oid, 'execute'))
 $$, 'customers and strangers execute none of them');
 
+select fk_ok('public', f.child, f.key, 'public', f.parent, 'id', f.child || '.' || f.key || ' leads to ' || f.parent)
+from (values
+    ('customer_addresses', 'customer_id', 'customers'),
+    ('customer_orders_summary', 'customer_id', 'customers'),
+    ('customer_orders_summary', 'batch_id', 'import_batches'),
+    ('customer_order_items', 'order_summary_id', 'customer_orders_summary'),
+    ('order_batch_assignments', 'order_summary_id', 'customer_orders_summary'),
+    ('order_batch_assignments', 'batch_id', 'import_batches'),
+    ('supplier_purchase_lists', 'batch_id', 'import_batches'),
+    ('order_delivery_status', 'order_summary_id', 'customer_orders_summary'),
+    ('order_delivery_status_events', 'order_summary_id', 'customer_orders_summary')
+) as f (child, key, parent);
+
+-- Natural keys are unique in each store.
+select col_is_unique('public', k.name, k.columns::name [], k.name || ': ' || k.columns)
+from (values
+    ('customers', '{store_id,source,source_id}'),
+    ('customer_addresses', '{store_id,source,source_id}'),
+    ('customer_orders_summary', '{store_id,source,source_id}'),
+    ('customer_orders_summary', '{store_id,order_code}'),
+    ('import_batches', '{store_id,batch_number}'),
+    ('order_delivery_status', '{store_id,order_code}')
+) as k (name, columns);
+
+prepare open_session (text, int) as
+insert into public.otp_sessions (session_id, phone, purpose, otp_hash, attempts, expires_at)
+values ('a session', '94771234567', 'tracking', $1, $2, now());
+select throws_ok('execute open_session(''123456'', 0)', '23514', null, 'a code is never stored as it is, only its bcrypt hash');
+select throws_ok('execute open_session(''$2b$12$…'', -1)', '23514', null, 'attempts are counted from 0');
+select throws_ok(
+    'select ''+94771234567''::public.phone_digits', '23514', null,
+    'a phone number is digits with country code, and no plus'
+);
 select col_is_unique('public', 'otp_sessions', 'session_id', 'an OTP session has a name of its own');
 select col_is_unique('public', 'order_delivery_status', 'order_summary_id', 'an order has one delivery status');
 select ok(
