@@ -22,7 +22,7 @@ comment on column public.order_delivery_status_events.source_id is
 'The engine''s id of the change; "placed" for the placing; "read <time>" where the engine keeps no history.';
 
 comment on column public.order_delivery_status_events.actor is
-'How the change came: engine:vendure, studio, batch, api:<user>, or a database role.';
+'How the change came: engine:vendure, studio, service, api:<user>, or a database role.';
 
 create index order_delivery_status_events_updated_at
 on public.order_delivery_status_events (store_id, updated_at);
