@@ -69,7 +69,7 @@ add column note text,
 add column actor text;
 
 comment on column public.order_delivery_status_events.actor is
-'How the change came: engine:vendure, studio, batch, api:<user>, or a database role.';
+'How the change came: engine:vendure, studio, service, api:<user>, or a database role.';
 
 create function mirror.default_store_id() returns uuid
 language sql stable
@@ -315,7 +315,7 @@ create table mirror.delivery_durations (
     from_stage public.delivery_stage not null,
     stage public.delivery_stage not null,
     hours integer not null,
-    orders bigint not null,
+    orders integer not null,
     is_folded boolean not null default false
 );
 
@@ -2437,24 +2437,23 @@ as $$
 begin
     return query
     with durations as materialized (
-        select d.day, d.from_stage, d.stage, d.hours, sum(d.orders)::bigint as orders
+        select d.day, d.from_stage, d.stage, d.hours, d.orders
         from mirror.delivery_durations as d
         where
             d.store_id = p_store_id
             and d.day between (p_from at time zone 'utc')::date and (p_to at time zone 'utc')::date
-        group by d.day, d.from_stage, d.stage, d.hours
-        having sum(d.orders) > 0
-    ), steps as (
+    ), steps as materialized (
         select
-            s.step,
+            s.from_stage || ' → ' || s.stage as step,
             mirror.percentile_hours(array_agg(s.hours), array_agg(s.orders), 0.5) as median,
             mirror.percentile_hours(array_agg(s.hours), array_agg(s.orders), 0.9) as p90
         from (
-            select d.from_stage || ' → ' || d.stage as step, d.hours, sum(d.orders)::bigint as orders
+            select d.from_stage, d.stage, d.hours, sum(d.orders) as orders
             from durations as d
-            group by 1, 2
+            group by d.from_stage, d.stage, d.hours
+            having sum(d.orders) > 0
         ) as s
-        group by s.step
+        group by s.from_stage, s.stage
     )
     select
         (
@@ -2476,6 +2475,7 @@ begin
                 from durations as d
                 where d.stage = 'DELIVERED'
                 group by d.day
+                having sum(d.orders) > 0
             ) as per_day
         ), '{}'),
         (
