@@ -20,7 +20,7 @@ create table mirror.delivery_durations (
     from_stage public.delivery_stage not null,
     stage public.delivery_stage not null,
     hours integer not null,
-    orders bigint not null,
+    orders integer not null,
     is_folded boolean not null default false
 );
 

@@ -114,24 +114,23 @@ as $$
 begin
     return query
     with durations as materialized (
-        select d.day, d.from_stage, d.stage, d.hours, sum(d.orders)::bigint as orders
+        select d.day, d.from_stage, d.stage, d.hours, d.orders
         from mirror.delivery_durations as d
         where
             d.store_id = p_store_id
             and d.day between (p_from at time zone 'utc')::date and (p_to at time zone 'utc')::date
-        group by d.day, d.from_stage, d.stage, d.hours
-        having sum(d.orders) > 0
-    ), steps as (
+    ), steps as materialized (
         select
-            s.step,
+            s.from_stage || ' → ' || s.stage as step,
             mirror.percentile_hours(array_agg(s.hours), array_agg(s.orders), 0.5) as median,
             mirror.percentile_hours(array_agg(s.hours), array_agg(s.orders), 0.9) as p90
         from (
-            select d.from_stage || ' → ' || d.stage as step, d.hours, sum(d.orders)::bigint as orders
+            select d.from_stage, d.stage, d.hours, sum(d.orders) as orders
             from durations as d
-            group by 1, 2
+            group by d.from_stage, d.stage, d.hours
+            having sum(d.orders) > 0
         ) as s
-        group by s.step
+        group by s.from_stage, s.stage
     )
     select
         (
@@ -153,6 +152,7 @@ begin
                 from durations as d
                 where d.stage = 'DELIVERED'
                 group by d.day
+                having sum(d.orders) > 0
             ) as per_day
         ), '{}'),
         (

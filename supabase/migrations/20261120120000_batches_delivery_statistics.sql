@@ -1,5 +1,8 @@
 -- Batches, delivery rules, statistics and the audit log, on top of the first schema.
 
+-- Counting a large shop's orders takes longer than Supabase gives a statement.
+set local statement_timeout = 0;
+
 create type public.batch_status as enum (
     'collecting', 'orderedFromSupplier', 'inTransit', 'arrived', 'dispatched', 'completed'
 );
