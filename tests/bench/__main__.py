@@ -1,7 +1,8 @@
-"""`python -m tests.bench [--json FILE] [--quick]`: throughput, as ratios to floors measured in the same run.
+"""`python -m tests.bench [--json FILE] [--quick] [--orders N]`: throughput, as ratios to floors, and waiting times.
 
 Each round measures the mirror and its floors one after the other, on a Postgres of the run's own. A ratio is the median
-of its rounds, so that what else the machine does weighs on both sides. What is measured: `docs/performance.md`.
+of its rounds, so that what else the machine does weighs on both sides. Then a shop of N orders is made, and reports are
+asked of it. What is measured: `docs/performance.md`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import asyncpg
 
 from sync.migrate import migrate
 from tests.bench import apply, load, routes
+from tests.bench.reports import measure_reports
 from tests.bench.shop import ORDERS_PER_CUSTOMER, order_code, phone
 from tests.hooks import SECRET
 from tests.postgres import TestServer, running_server
@@ -30,6 +32,8 @@ from tests.postgres import TestServer, running_server
 ROUNDS = 3
 FULL, QUICK = 10_000, 2_000
 """Requests or orders of one measurement."""
+FULL_SHOP, QUICK_SHOP = 1_000_000, 20_000
+"""Orders of the shop that reports are asked of."""
 FUNCTION_CONNECTIONS = 8
 
 RATIOS = {
@@ -44,26 +48,36 @@ Rates = dict[str, float]
 
 
 def main() -> None:
-    """Measure, print a table, and write the ratios where told."""
+    """Measure, print a table, and write the figures where told."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("--json", type=Path, help="write ratios and rates to this file")
-    parser.add_argument("--quick", action="store_true", help="a fifth of the load; under two minutes")
+    parser.add_argument("--json", type=Path, help="write ratios, rates and waiting times to this file")
+    parser.add_argument(
+        "--quick", action="store_true", help="a fifth of the load and a small shop; two minutes or three"
+    )
+    parser.add_argument(
+        "--orders", type=int, help=f"of the shop for reports; {FULL_SHOP:,}, or {QUICK_SHOP:,} if quick"
+    )
     arguments = parser.parse_args()
-    rounds = measure(QUICK if arguments.quick else FULL)
+    orders = arguments.orders or (QUICK_SHOP if arguments.quick else FULL_SHOP)
+    rounds, waiting = measure(QUICK if arguments.quick else FULL, orders)
     rates = {name: statistics.median(rates[name] for rates in rounds) for name in rounds[0]}
     ratios = {name: sorted(rates[ours] / rates[floor] for rates in rounds) for name, (ours, floor) in RATIOS.items()}
     show(rates, ratios)
+    show_waiting(waiting, orders)
     if arguments.json:
         medians = {name: statistics.median(of_rounds) for name, of_rounds in ratios.items()}
-        arguments.json.write_text(json.dumps({**medians, "per_second": rates, "of_rounds": ratios}, indent=1) + "\n")
+        figures = {**medians, **waiting, "orders": orders, "per_second": rates, "of_rounds": ratios}
+        arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
 
 
-def measure(count: int) -> list[Rates]:
-    """Return the rates of each round, per second."""
+def measure(count: int, orders: int) -> tuple[list[Rates], dict[str, float]]:
+    """Return the rates of each round, per second, and how long reports take in a shop of so many orders, in ms."""
     with tempfile.TemporaryDirectory() as folder, running_server(Path(folder)) as server:
         template = server.create()
         asyncio.run(migrate(server.owner(template), superuser_dsn=server.superuser(template)))
-        return [measure_round(server, template, count, number) for number in range(ROUNDS)]
+        rounds = [measure_round(server, template, count, number) for number in range(ROUNDS)]
+        sys.stderr.write(f"a shop of {orders:,} orders\n")
+        return rounds, asyncio.run(measure_reports(server, orders))
 
 
 def measure_round(server: TestServer, template: str, count: int, number: int) -> Rates:
@@ -159,6 +173,13 @@ def show(rates: Rates, ratios: dict[str, list[float]]) -> None:
         f"  {name:28}{statistics.median(of_rounds):>10.2f}  ({of_rounds[0]:.2f} to {of_rounds[-1]:.2f})"
         for name, of_rounds in ratios.items()
     ]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def show_waiting(waiting: dict[str, float], orders: int) -> None:
+    """Print how long reports take."""
+    lines = ["", f"milliseconds in a shop of {orders:,} orders, median"]
+    lines += [f"  {name:28}{milliseconds:>10.2f}" for name, milliseconds in waiting.items()]
     sys.stdout.write("\n".join(lines) + "\n")
 
 
