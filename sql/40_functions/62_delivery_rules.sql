@@ -95,6 +95,23 @@ begin
         where
             a.stage <> b.stage or a.tracking_number is distinct from b.tracking_number
             or (a.note is distinct from b.note and a.note is not null);
+
+        insert into mirror.outbox as c (store_id, integration_id, order_summary_id, command, payload)
+        select
+            a.store_id, i.id, a.order_summary_id, 'set_delivery',
+            jsonb_build_object('stage', a.stage, 'tracking_number', a.tracking_number)
+        from after as a
+        inner join before as b using (id)
+        inner join public.customer_orders_summary as o on o.id = a.order_summary_id
+        inner join mirror.integrations as i on i.store_id = o.store_id and i.engine = o.source and i.is_active
+        where a.stage <> b.stage or a.tracking_number is distinct from b.tracking_number
+        order by a.order_summary_id
+        on conflict (order_summary_id, command) where state = 'pending' do update set
+            payload = excluded.payload,
+            available_at = now(),
+            claimed_by = null,
+            attempts = 0,
+            reason = null;
     end if;
 
     update public.customer_orders_summary as o
@@ -108,7 +125,7 @@ end
 $$;
 
 comment on function mirror.follow_delivery() is
-'Trigger: a change of a delivery goes into the history and into the order.';
+'Trigger: a change of a delivery goes into the history and into the order; an admin''s, to the engine, too.';
 revoke execute on function mirror.follow_delivery() from public;
 
 create function mirror.require_tracking_number() returns trigger

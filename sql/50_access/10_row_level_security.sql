@@ -37,6 +37,12 @@ alter table mirror.delivery_durations enable row level security;
 alter table mirror.delivery_durations force row level security;
 alter table mirror.delivery_norms enable row level security;
 alter table mirror.delivery_norms force row level security;
+alter table mirror.outbox enable row level security;
+alter table mirror.outbox force row level security;
+alter table mirror.sync_cursors enable row level security;
+alter table mirror.sync_cursors force row level security;
+alter table mirror.sync_receipts enable row level security;
+alter table mirror.sync_receipts force row level security;
 alter table mirror.schedule enable row level security;
 alter table mirror.schedule force row level security;
 

@@ -49,7 +49,10 @@ public.otp_sessions,
 mirror.batch_numbers,
 mirror.delivery_stage_counts,
 mirror.delivery_durations,
-mirror.delivery_norms
+mirror.delivery_norms,
+mirror.outbox,
+mirror.sync_cursors,
+mirror.sync_receipts
 to service_role;
 
 grant select on public.order_tracking, public.orders_needing_attention, mirror.stuck_deliveries to service_role;

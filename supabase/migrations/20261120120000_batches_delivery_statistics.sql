@@ -365,6 +365,93 @@ insert into mirror.schedule (job, command, every) values
 ('refresh_delivery_norms', 'select mirror.refresh_delivery_norms()', '1 hour'),
 ('fold_delivery_rollups', 'select mirror.fold_delivery_rollups()', '10 minutes');
 
+-- The outbox: what the engine still has to be told. At most one command of an order waits: a later change of the order replaces what
+-- the waiting one says, and takes it out of the hands of whoever is just sending it.
+
+create type mirror.command_state as enum ('pending', 'sent', 'dead');
+comment on type mirror.command_state is
+'pending: to be sent, now or at available_at. sent: the engine has taken it. dead: the engine refused it; reason says why.';
+
+create table mirror.outbox (
+    id uuid primary key default mirror.uuid_v7(),
+    store_id uuid not null references public.stores (id),
+    integration_id uuid not null references mirror.integrations (id),
+    order_summary_id uuid not null references public.customer_orders_summary (id) on delete cascade,
+    command text not null check (command in ('set_delivery')),
+    payload jsonb not null,
+    state mirror.command_state not null default 'pending',
+    available_at timestamptz not null default now(),
+    claimed_by uuid,
+    attempts integer not null default 0 check (attempts >= 0),
+    reason text,
+    settled_at timestamptz,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    constraint outbox_pending_is_not_settled check ((state = 'pending') = (settled_at is null)),
+    constraint outbox_settled_is_not_claimed check (state = 'pending' or claimed_by is null),
+    constraint outbox_refusal_has_reason check (state <> 'dead' or reason is not null)
+) with (fillfactor = 85);
+
+comment on table mirror.outbox is
+'Commands for the engine: an admin''s changes of stage and tracking number. One waits for each order, with the latest values.';
+comment on column mirror.outbox.payload is 'For set_delivery: {"stage", "tracking_number"} as they should be in the engine.';
+comment on column mirror.outbox.claimed_by is 'Token of the claim that holds the lease; a later change of the order ends it.';
+
+create unique index outbox_one_pending on mirror.outbox (order_summary_id, command) where state = 'pending';
+create index outbox_pending on mirror.outbox (available_at, id) where state = 'pending';
+create index outbox_order_summary_id on mirror.outbox (order_summary_id);
+create index outbox_integration_id on mirror.outbox (integration_id);
+create index outbox_store_id on mirror.outbox (store_id);
+
+create trigger touch_updated_at before update on mirror.outbox
+for each row execute function mirror.touch_updated_at();
+
+-- Completeness is proved slice by slice: how far a run has come, and a receipt for each slice that it read.
+
+create table mirror.sync_cursors (
+    id uuid primary key default mirror.uuid_v7(),
+    integration_id uuid not null references mirror.integrations (id),
+    entity text not null check (entity in ('customer', 'order')),
+    position jsonb not null,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    unique (integration_id, entity)
+);
+
+comment on table mirror.sync_cursors is 'How far the engine has been read: everything before the position is complete.';
+comment on column mirror.sync_cursors.position is 'In the engine''s own terms. It moves only past slices whose receipts agree.';
+
+create trigger touch_updated_at before update on mirror.sync_cursors
+for each row execute function mirror.touch_updated_at();
+
+create table mirror.sync_receipts (
+    id uuid primary key default mirror.uuid_v7(),
+    integration_id uuid not null references mirror.integrations (id),
+    run_id uuid not null,
+    entity text not null check (entity in ('customer', 'order')),
+    slice integer not null check (slice >= 0),
+    counted integer not null check (counted >= 0),
+    written integer not null check (written >= 0),
+    unchanged integer not null check (unchanged >= 0),
+    tombstoned integer not null check (tombstoned >= 0),
+    rejected integer not null check (rejected >= 0),
+    content_hash text not null,
+    is_complete boolean not null generated always as (counted = written + unchanged and rejected = 0) stored,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    unique (run_id, entity, slice)
+);
+
+comment on table mirror.sync_receipts is 'What the engine had in each slice of a run, and what became of it here.';
+comment on column mirror.sync_receipts.counted is 'As the engine says.';
+comment on column mirror.sync_receipts.tombstoned is 'Known here and gone from the engine''s slice.';
+comment on column mirror.sync_receipts.is_complete is 'All that the engine counted is here.';
+
+create index sync_receipts_integration_id on mirror.sync_receipts (integration_id, created_at);
+
+create trigger touch_updated_at before update on mirror.sync_receipts
+for each row execute function mirror.touch_updated_at();
+
 
 alter table public.customer_orders_summary
 add column batch_id uuid references public.import_batches (id),
@@ -660,6 +747,29 @@ $$;
 comment on function mirror.begin_delivery(uuid[]) is 'Gives placed orders their delivery status, and the history its beginning.';
 revoke execute on function mirror.begin_delivery(uuid[]) from public;
 grant execute on function mirror.begin_delivery(uuid[]) to service_role;
+
+create function mirror.lock_orders(
+    p_store_id uuid,
+    p_source public.commerce_engine,
+    p_source_ids text[]
+) returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+    perform
+    from public.customer_orders_summary as o
+    where o.store_id = p_store_id and o.source = p_source and o.source_id = any(p_source_ids)
+    order by o.source_id
+    for no key update;
+end
+$$;
+
+comment on function mirror.lock_orders(uuid, public.commerce_engine, text[]) is
+'Locks these orders in the order of their ids, until the transaction ends: a slice that writes some and then deletes others does so '
+'first, as mirror.lock_customers.';
+revoke execute on function mirror.lock_orders(uuid, public.commerce_engine, text[]) from public;
+grant execute on function mirror.lock_orders(uuid, public.commerce_engine, text[]) to service_role;
 
 create or replace function mirror.upsert_customers(p_integration_id uuid, p_records json) returns integer
 language plpgsql
@@ -1351,6 +1461,15 @@ begin
         ))
         from mirror.integrations as i
         where i.id = v_integration_id;
+        if json_array_length(v_records #> '{deleted_orders,source_id}') > 0 then
+            perform mirror.lock_orders(i.store_id, i.engine, array(
+                select json_array_elements_text(v_records #> '{orders,source_id}')
+                union
+                select json_array_elements_text(v_records #> '{deleted_orders,source_id}')
+            ))
+            from mirror.integrations as i
+            where i.id = v_integration_id;
+        end if;
         v_customers := v_customers
             + mirror.upsert_customers(v_integration_id, v_records)
             + mirror.delete_customers(v_integration_id, v_records -> 'deleted_customers');
@@ -1854,6 +1973,23 @@ begin
         where
             a.stage <> b.stage or a.tracking_number is distinct from b.tracking_number
             or (a.note is distinct from b.note and a.note is not null);
+
+        insert into mirror.outbox as c (store_id, integration_id, order_summary_id, command, payload)
+        select
+            a.store_id, i.id, a.order_summary_id, 'set_delivery',
+            jsonb_build_object('stage', a.stage, 'tracking_number', a.tracking_number)
+        from after as a
+        inner join before as b using (id)
+        inner join public.customer_orders_summary as o on o.id = a.order_summary_id
+        inner join mirror.integrations as i on i.store_id = o.store_id and i.engine = o.source and i.is_active
+        where a.stage <> b.stage or a.tracking_number is distinct from b.tracking_number
+        order by a.order_summary_id
+        on conflict (order_summary_id, command) where state = 'pending' do update set
+            payload = excluded.payload,
+            available_at = now(),
+            claimed_by = null,
+            attempts = 0,
+            reason = null;
     end if;
 
     update public.customer_orders_summary as o
@@ -1867,7 +2003,7 @@ end
 $$;
 
 comment on function mirror.follow_delivery() is
-'Trigger: a change of a delivery goes into the history and into the order.';
+'Trigger: a change of a delivery goes into the history and into the order; an admin''s, to the engine, too.';
 revoke execute on function mirror.follow_delivery() from public;
 
 create function mirror.require_tracking_number() returns trigger
@@ -2964,6 +3100,18 @@ alter table mirror.delivery_norms enable row level security;
 
 alter table mirror.delivery_norms force row level security;
 
+alter table mirror.outbox enable row level security;
+
+alter table mirror.outbox force row level security;
+
+alter table mirror.sync_cursors enable row level security;
+
+alter table mirror.sync_cursors force row level security;
+
+alter table mirror.sync_receipts enable row level security;
+
+alter table mirror.sync_receipts force row level security;
+
 alter table mirror.schedule enable row level security;
 
 alter table mirror.schedule force row level security;
@@ -3035,7 +3183,10 @@ public.otp_sessions,
 mirror.batch_numbers,
 mirror.delivery_stage_counts,
 mirror.delivery_durations,
-mirror.delivery_norms
+mirror.delivery_norms,
+mirror.outbox,
+mirror.sync_cursors,
+mirror.sync_receipts
 to service_role;
 
 grant select on public.order_tracking, public.orders_needing_attention, mirror.stuck_deliveries to service_role;
