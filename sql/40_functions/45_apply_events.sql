@@ -29,6 +29,15 @@ begin
         ))
         from mirror.integrations as i
         where i.id = v_integration_id;
+        if json_array_length(v_records #> '{deleted_orders,source_id}') > 0 then
+            perform mirror.lock_orders(i.store_id, i.engine, array(
+                select json_array_elements_text(v_records #> '{orders,source_id}')
+                union
+                select json_array_elements_text(v_records #> '{deleted_orders,source_id}')
+            ))
+            from mirror.integrations as i
+            where i.id = v_integration_id;
+        end if;
         v_customers := v_customers
             + mirror.upsert_customers(v_integration_id, v_records)
             + mirror.delete_customers(v_integration_id, v_records -> 'deleted_customers');
