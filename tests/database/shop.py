@@ -23,7 +23,7 @@ ASSIGNMENTS = "order_batch_assignments"
 HISTORY = """
     select e.from_stage::text, e.stage::text, e.tracking_number, e.note, e.updated_by, e.actor
     from public.order_delivery_status_events e join public.customer_orders_summary o on o.id = e.order_summary_id
-    where o.source_id = $1 and e.source_id <> 'placed' order by e.id
+    where o.source_id = $1 and e.source_id <> 'placed' order by e.ctid
 """
 
 
@@ -84,7 +84,7 @@ class Shop:
 
     async def batches(self) -> list[asyncpg.Record]:
         """Return all batches, oldest first."""
-        return await self.admin.run("select * from public.import_batches order by id")
+        return await self.admin.run("select * from public.import_batches order by created_at, batch_number")
 
     async def batch(self, batch_id: UUID) -> asyncpg.Record:
         (row,) = await self.admin.run("select * from public.import_batches where id = $1", batch_id)
