@@ -39,64 +39,56 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-    v_orders uuid[];
+    v_placed uuid[];
     v_customers uuid[];
+    v_ended uuid[];
+    v_moved uuid[];
+    v_rebatched uuid[];
 begin
-    -- Placed only now: the row was a tombstone.
-    select array_agg(a.id) into v_orders
+    -- A full join, though the rows are the same on both sides: only then is it hashed. A plan that was made when one order changed
+    -- would compare each row with each when five hundred do.
+    select
+        array_agg(a.id) filter (where a.order_code is not null and b.order_code is null),
+        array_agg(array[a.customer_id, b.customer_id]) filter (
+            where (
+                a.customer_id, a.order_code, a.currency, a.total_with_tax, a.total_refunded, a.order_date,
+                a.cancelled_at is null, a.deleted_at is null
+            ) is distinct from (
+                b.customer_id, b.order_code, b.currency, b.total_with_tax, b.total_refunded, b.order_date,
+                b.cancelled_at is null, b.deleted_at is null
+            )
+        ),
+        array_agg(a.id) filter (
+            where (a.cancelled_at is null and a.deleted_at is null)
+            is distinct from (b.cancelled_at is null and b.deleted_at is null)
+        ),
+        array_agg(a.id) filter (
+            where (a.delivery_stage, a.tracking_number) is distinct from (b.delivery_stage, b.tracking_number)
+        ),
+        array_agg(a.id) filter (where a.batch_id is distinct from b.batch_id)
+    into v_placed, v_customers, v_ended, v_moved, v_rebatched
     from after as a
-    inner join before as b using (id)
-    where a.order_code is not null and b.order_code is null;
-    if v_orders is not null then
-        perform mirror.begin_delivery(v_orders);
-    end if;
+    full join before as b using (id);
 
-    select array_agg(distinct c.id) into v_customers
-    from after as a
-    inner join before as b using (id)
-    cross join lateral (values (a.customer_id), (b.customer_id)) as c (id)
-    where
-        c.id is not null
-        and (a.customer_id, a.order_code, a.currency, a.total_with_tax, a.total_refunded, a.order_date,
-            a.cancelled_at is null, a.deleted_at is null)
-        is distinct from (b.customer_id, b.order_code, b.currency, b.total_with_tax, b.total_refunded, b.order_date,
-            b.cancelled_at is null, b.deleted_at is null);
+    if v_placed is not null then -- the row was a tombstone
+        perform mirror.begin_delivery(v_placed);
+    end if;
     if v_customers is not null then
         perform mirror.refresh_customer_statistics(v_customers);
     end if;
-
-    select array_agg(a.id) into v_orders
-    from after as a
-    inner join before as b using (id)
-    where
-        (a.cancelled_at is null and a.deleted_at is null)
-        is distinct from (b.cancelled_at is null and b.deleted_at is null);
-    if v_orders is not null then
-        perform mirror.follow_cancellations(v_orders);
+    if v_ended is not null then
+        perform mirror.follow_cancellations(v_ended);
     end if;
-
-    if exists (
-        select from after as a
-        inner join before as b using (id)
-        where (a.delivery_stage, a.tracking_number) is distinct from (b.delivery_stage, b.tracking_number)
-    ) then
+    if v_moved is not null then
         update public.order_delivery_status as s
         set stage = a.delivery_stage, tracking_number = a.tracking_number
         from after as a
         where
-            s.order_summary_id = a.id
+            a.id = any(v_moved) and s.order_summary_id = a.id
             and (s.stage, s.tracking_number) is distinct from (a.delivery_stage, a.tracking_number);
     end if;
-
-    if exists (
-        select from after as a
-        inner join before as b using (id)
-        where a.batch_id is distinct from b.batch_id
-    ) then
-        perform mirror.move_to_batch(a.id, a.batch_id)
-        from after as a
-        inner join before as b using (id)
-        where a.batch_id is distinct from b.batch_id;
+    if v_rebatched is not null then
+        perform mirror.move_to_batch(a.id, a.batch_id) from after as a where a.id = any(v_rebatched);
     end if;
     return null;
 end

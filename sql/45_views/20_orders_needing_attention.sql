@@ -5,12 +5,12 @@ select
     o.id, o.store_id, o.order_code, 'cancelled in batch' as reason, coalesce(o.cancelled_at, o.deleted_at) as since, o.batch_id,
     o.delivery_stage
 from public.import_batches as b
-inner join public.customer_orders_summary as o on o.batch_id = b.id
+inner join public.customer_orders_summary as o on b.id = o.batch_id
 where b.status <> 'completed' and o.batch_id is not null and (o.cancelled_at is not null or o.deleted_at is not null)
 union all
 select o.id, o.store_id, o.order_code, 'unpaid', o.order_date, o.batch_id, o.delivery_stage
 from public.stores as st
-inner join public.customer_orders_summary as o on o.store_id = st.id
+inner join public.customer_orders_summary as o on st.id = o.store_id
 where
     o.cancelled_at is null and o.deleted_at is null and o.total_paid < o.total_with_tax
     and o.delivery_stage > 'ORDER_CONFIRMED'
@@ -18,16 +18,16 @@ where
 union all
 select o.id, o.store_id, o.order_code, 'no tracking number', s.stage_since, o.batch_id, o.delivery_stage
 from public.stores as st
-inner join public.order_delivery_status as s on s.store_id = st.id
-inner join public.customer_orders_summary as o on o.id = s.order_summary_id
+inner join public.order_delivery_status as s on st.id = s.store_id
+inner join public.customer_orders_summary as o on s.order_summary_id = o.id
 where
     s.stage = 'DISPATCHED' and not s.is_cancelled and s.tracking_number is null
     and (o.total_paid >= o.total_with_tax or o.payment_method = any(st.pay_on_delivery_methods))
 union all
 select o.id, o.store_id, o.order_code, 'stuck', s.stage_since, o.batch_id, o.delivery_stage
 from mirror.stuck_deliveries as s
-inner join public.customer_orders_summary as o on o.id = s.order_summary_id
-inner join public.stores as st on st.id = s.store_id
+inner join public.customer_orders_summary as o on s.order_summary_id = o.id
+inner join public.stores as st on s.store_id = st.id
 where
     (s.stage <> 'DISPATCHED' or s.tracking_number is not null)
     and (

@@ -175,7 +175,8 @@ comment on column public.import_batches.target_order_count is
 'With so many orders the batch is ready to be ordered, and a new one opens; empty: no target.';
 comment on column public.import_batches.order_count is
 'Orders in the batch, without cancelled ones. Counted by the mirror.';
-comment on column public.import_batches.is_ready is 'The batch is still collecting and has reached its target. Kept by the mirror.';
+comment on column public.import_batches.is_ready is
+'The batch is still collecting and has reached its target. Kept by the mirror.';
 
 create index import_batches_open on public.import_batches (store_id, id) where status = 'collecting' and not is_ready;
 create index import_batches_status on public.import_batches (store_id, status);
@@ -236,10 +237,13 @@ create table public.supplier_purchase_lists (
 comment on table public.supplier_purchase_lists is
 'What to buy for a batch: a row for each article with its patch and print, by export. Made by export_supplier_purchase_list.';
 comment on column public.supplier_purchase_lists.export_number is 'Counts the exports of the batch: 1, 2, …';
-comment on column public.supplier_purchase_lists.product_sku is 'The product''s own number, where the engine has one; Vendure has only variants'' SKUs.';
-comment on column public.supplier_purchase_lists.quantity is 'To be bought in all. 0: was on the list before, and is not wanted any more.';
+comment on column public.supplier_purchase_lists.product_sku is
+'The product''s own number, where the engine has one; Vendure has only variants'' SKUs.';
+comment on column public.supplier_purchase_lists.quantity is
+'To be bought in all. 0: was on the list before, and is not wanted any more.';
 comment on column public.supplier_purchase_lists.previous_quantity is 'On the export before.';
-comment on column public.supplier_purchase_lists.source_item_ids is 'The order items (customer_order_items.id) that make up the row.';
+comment on column public.supplier_purchase_lists.source_item_ids is
+'The order items (customer_order_items.id) that make up the row.';
 
 create index supplier_purchase_lists_store_id on public.supplier_purchase_lists (store_id);
 
@@ -296,9 +300,9 @@ comment on column mirror.audit_log.new_values is 'The columns that changed, afte
 create index audit_log_store_id on mirror.audit_log (store_id, created_at);
 create index audit_log_row_id on mirror.audit_log (row_id);
 
--- What the delivery statistics read: kept by triggers on order_delivery_status, and equal to counting anew. A change only ever adds
--- rows, with what it adds or takes away, so that two that move orders at once never wait for each other; what counts is their sum.
--- mirror.fold_delivery_rollups() makes one row of many from time to time.
+-- What the delivery statistics read: kept by triggers on order_delivery_status, and equal to counting anew. A change only ever
+-- adds rows, with what it adds or takes away, so that two that move orders at once never wait for each other; what counts is
+-- their sum. mirror.fold_delivery_rollups() makes one row of many from time to time.
 
 create table mirror.delivery_stage_counts (
     id uuid primary key default mirror.uuid_v7(),
@@ -307,7 +311,8 @@ create table mirror.delivery_stage_counts (
     orders bigint not null
 );
 
-comment on table mirror.delivery_stage_counts is 'How many orders are at each stage now, without cancelled ones: the sum of the rows.';
+comment on table mirror.delivery_stage_counts is
+'How many orders are at each stage now, without cancelled ones: the sum of the rows.';
 
 create index delivery_stage_counts_store_id on mirror.delivery_stage_counts (store_id);
 
@@ -323,7 +328,8 @@ create table mirror.delivery_durations (
 );
 
 comment on table mirror.delivery_durations is
-'How many orders went from one stage to the next in so many whole hours, by the day (UTC) on which they got there: the sum of the rows.';
+'How many orders went from one stage to the next in so many whole hours, by the day (UTC) on which they got there: the '
+'sum of the rows.';
 comment on column mirror.delivery_durations.is_folded is 'The row is the sum of others. Kept by mirror.fold_delivery_rollups.';
 
 create index delivery_durations_day on mirror.delivery_durations (store_id, day, from_stage, stage, hours) include (orders);
@@ -365,8 +371,8 @@ insert into mirror.schedule (job, command, every) values
 ('refresh_delivery_norms', 'select mirror.refresh_delivery_norms()', '1 hour'),
 ('fold_delivery_rollups', 'select mirror.fold_delivery_rollups()', '10 minutes');
 
--- The outbox: what the engine still has to be told. At most one command of an order waits: a later change of the order replaces what
--- the waiting one says, and takes it out of the hands of whoever is just sending it.
+-- The outbox: what the engine still has to be told. At most one command of an order waits: a later change of the order replaces
+-- what the waiting one says, and takes it out of the hands of whoever is just sending it.
 
 create type mirror.command_state as enum ('pending', 'sent', 'dead');
 comment on type mirror.command_state is
@@ -683,8 +689,8 @@ end
 $$;
 
 comment on function mirror.take_turn(boolean) is
-'Waits until orders, deliveries and batches may be changed, to the end of the transaction: daemons together, everyone else alone. '
-'Whoever locks one of their rows, or a customer''s with them, calls it first.';
+'Waits until orders, deliveries and batches may be changed, to the end of the transaction: daemons together, everyone else '
+'alone. Whoever locks one of their rows, or a customer''s with them, calls it first.';
 revoke execute on function mirror.take_turn(boolean) from public;
 grant execute on function mirror.take_turn(boolean) to service_role;
 
@@ -711,8 +717,8 @@ end
 $$;
 
 comment on function mirror.lock_batches() is
-'Lets one daemon at a time put orders into batches or take them out, to the end of the transaction: two that count several batches '
-'in different orders would wait in a circle.';
+'Lets one daemon at a time put orders into batches or take them out, to the end of the transaction: two that count several '
+'batches in different orders would wait in a circle.';
 revoke execute on function mirror.lock_batches() from public;
 grant execute on function mirror.lock_batches() to service_role;
 
@@ -766,8 +772,8 @@ end
 $$;
 
 comment on function mirror.lock_orders(uuid, public.commerce_engine, text[]) is
-'Locks these orders in the order of their ids, until the transaction ends: a slice that writes some and then deletes others does so '
-'first, as mirror.lock_customers.';
+'Locks these orders in the order of their ids, until the transaction ends: a slice that writes some and then deletes others '
+'does so first, as mirror.lock_customers.';
 revoke execute on function mirror.lock_orders(uuid, public.commerce_engine, text[]) from public;
 grant execute on function mirror.lock_orders(uuid, public.commerce_engine, text[]) to service_role;
 
@@ -1506,7 +1512,8 @@ as $$
     )::public.delivery_stage
 $$;
 
-comment on function mirror.batch_stage(public.batch_status) is 'The stage that the orders of a batch have at least, by the batch''s status.';
+comment on function mirror.batch_stage(public.batch_status) is
+'The stage that the orders of a batch have at least, by the batch''s status.';
 revoke execute on function mirror.batch_stage(public.batch_status) from public;
 grant execute on function mirror.batch_stage(public.batch_status) to service_role;
 
@@ -1529,8 +1536,8 @@ end
 $$;
 
 comment on function mirror.move_batch_orders(uuid[], uuid[]) is
-'Moves the orders of these batches (only p_orders, if given) on to the stage of their batch: never backwards, and never a cancelled '
-'order.';
+'Moves the orders of these batches (only p_orders, if given) on to the stage of their batch: never backwards, and never a '
+'cancelled order.';
 revoke execute on function mirror.move_batch_orders(uuid[], uuid[]) from public;
 grant execute on function mirror.move_batch_orders(uuid[], uuid[]) to service_role;
 
@@ -2159,64 +2166,56 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-    v_orders uuid[];
+    v_placed uuid[];
     v_customers uuid[];
+    v_ended uuid[];
+    v_moved uuid[];
+    v_rebatched uuid[];
 begin
-    -- Placed only now: the row was a tombstone.
-    select array_agg(a.id) into v_orders
+    -- A full join, though the rows are the same on both sides: only then is it hashed. A plan that was made when one order changed
+    -- would compare each row with each when five hundred do.
+    select
+        array_agg(a.id) filter (where a.order_code is not null and b.order_code is null),
+        array_agg(array[a.customer_id, b.customer_id]) filter (
+            where (
+                a.customer_id, a.order_code, a.currency, a.total_with_tax, a.total_refunded, a.order_date,
+                a.cancelled_at is null, a.deleted_at is null
+            ) is distinct from (
+                b.customer_id, b.order_code, b.currency, b.total_with_tax, b.total_refunded, b.order_date,
+                b.cancelled_at is null, b.deleted_at is null
+            )
+        ),
+        array_agg(a.id) filter (
+            where (a.cancelled_at is null and a.deleted_at is null)
+            is distinct from (b.cancelled_at is null and b.deleted_at is null)
+        ),
+        array_agg(a.id) filter (
+            where (a.delivery_stage, a.tracking_number) is distinct from (b.delivery_stage, b.tracking_number)
+        ),
+        array_agg(a.id) filter (where a.batch_id is distinct from b.batch_id)
+    into v_placed, v_customers, v_ended, v_moved, v_rebatched
     from after as a
-    inner join before as b using (id)
-    where a.order_code is not null and b.order_code is null;
-    if v_orders is not null then
-        perform mirror.begin_delivery(v_orders);
-    end if;
+    full join before as b using (id);
 
-    select array_agg(distinct c.id) into v_customers
-    from after as a
-    inner join before as b using (id)
-    cross join lateral (values (a.customer_id), (b.customer_id)) as c (id)
-    where
-        c.id is not null
-        and (a.customer_id, a.order_code, a.currency, a.total_with_tax, a.total_refunded, a.order_date,
-            a.cancelled_at is null, a.deleted_at is null)
-        is distinct from (b.customer_id, b.order_code, b.currency, b.total_with_tax, b.total_refunded, b.order_date,
-            b.cancelled_at is null, b.deleted_at is null);
+    if v_placed is not null then -- the row was a tombstone
+        perform mirror.begin_delivery(v_placed);
+    end if;
     if v_customers is not null then
         perform mirror.refresh_customer_statistics(v_customers);
     end if;
-
-    select array_agg(a.id) into v_orders
-    from after as a
-    inner join before as b using (id)
-    where
-        (a.cancelled_at is null and a.deleted_at is null)
-        is distinct from (b.cancelled_at is null and b.deleted_at is null);
-    if v_orders is not null then
-        perform mirror.follow_cancellations(v_orders);
+    if v_ended is not null then
+        perform mirror.follow_cancellations(v_ended);
     end if;
-
-    if exists (
-        select from after as a
-        inner join before as b using (id)
-        where (a.delivery_stage, a.tracking_number) is distinct from (b.delivery_stage, b.tracking_number)
-    ) then
+    if v_moved is not null then
         update public.order_delivery_status as s
         set stage = a.delivery_stage, tracking_number = a.tracking_number
         from after as a
         where
-            s.order_summary_id = a.id
+            a.id = any(v_moved) and s.order_summary_id = a.id
             and (s.stage, s.tracking_number) is distinct from (a.delivery_stage, a.tracking_number);
     end if;
-
-    if exists (
-        select from after as a
-        inner join before as b using (id)
-        where a.batch_id is distinct from b.batch_id
-    ) then
-        perform mirror.move_to_batch(a.id, a.batch_id)
-        from after as a
-        inner join before as b using (id)
-        where a.batch_id is distinct from b.batch_id;
+    if v_rebatched is not null then
+        perform mirror.move_to_batch(a.id, a.batch_id) from after as a where a.id = any(v_rebatched);
     end if;
     return null;
 end
@@ -2322,7 +2321,9 @@ $$;
 comment on function mirror.roll_up_deliveries(public.order_delivery_status[], public.order_delivery_status[]) is
 'Takes deliveries as they were before a change out of what the statistics read, and adds them as they are after it.';
 revoke execute on function mirror.roll_up_deliveries(public.order_delivery_status[], public.order_delivery_status[]) from public;
-grant execute on function mirror.roll_up_deliveries(public.order_delivery_status[], public.order_delivery_status[]) to service_role;
+grant execute on function mirror.roll_up_deliveries(
+    public.order_delivery_status[], public.order_delivery_status[]
+) to service_role;
 
 create function mirror.delivery_steps(p_rows public.order_delivery_status[])
 returns table (
@@ -2401,8 +2402,8 @@ end
 $$;
 
 comment on function mirror.fold_delivery_rollups() is
-'Makes one row of many in what the delivery statistics read, and returns how many rows it wrote: the sums stay the same, and reading '
-'them stays fast.';
+'Makes one row of many in what the delivery statistics read, and returns how many rows it wrote: the sums stay the same, and '
+'reading them stays fast.';
 revoke execute on function mirror.fold_delivery_rollups() from public;
 grant execute on function mirror.fold_delivery_rollups() to service_role;
 
@@ -2540,8 +2541,8 @@ end
 $$;
 
 comment on function public.get_batch_statistics(uuid) is
-'A batch in figures: orders, items, revenue by currency (less refunds), orders by stage, how many per cent are delivered, progress '
-'to its target, age in days, unpaid and cancelled orders. Cancelled orders count nowhere else.';
+'A batch in figures: orders, items, revenue by currency (less refunds), orders by stage, how many per cent are delivered, '
+'progress to its target, age in days, unpaid and cancelled orders. Cancelled orders count nowhere else.';
 revoke execute on function public.get_batch_statistics(uuid) from public;
 grant execute on function public.get_batch_statistics(uuid) to service_role;
 
@@ -2625,7 +2626,8 @@ begin
 end
 $$;
 
-comment on function mirror.delivery_statistics(uuid, timestamptz, timestamptz) is 'As public.get_delivery_statistics, of any store.';
+comment on function mirror.delivery_statistics(uuid, timestamptz, timestamptz) is
+'As public.get_delivery_statistics, of any store.';
 revoke execute on function mirror.delivery_statistics(uuid, timestamptz, timestamptz) from public;
 grant execute on function mirror.delivery_statistics(uuid, timestamptz, timestamptz) to service_role;
 
@@ -2649,8 +2651,9 @@ end
 $$;
 
 comment on function public.get_delivery_statistics(timestamptz, timestamptz) is
-'How deliveries go: orders by stage now; the median and the 90th percentile, in whole hours, of the time between stages, and deliveries '
-'per day, over the days (UTC) from "from" to "to"; and how many orders are stuck longer than usual. Of the default store.';
+'How deliveries go: orders by stage now; the median and the 90th percentile, in whole hours, of the time between stages, and '
+'deliveries per day, over the days (UTC) from "from" to "to"; and how many orders are stuck longer than usual. Of the default '
+'store.';
 revoke execute on function public.get_delivery_statistics(timestamptz, timestamptz) from public;
 grant execute on function public.get_delivery_statistics(timestamptz, timestamptz) to service_role;
 
@@ -2752,8 +2755,8 @@ end
 $$;
 
 comment on function public.export_supplier_purchase_list(uuid) is
-'Writes what to buy for a batch into supplier_purchase_lists, as its next export, and returns it: a row for each article with its '
-'patch and print, with the order items it came from and what changed since the export before.';
+'Writes what to buy for a batch into supplier_purchase_lists, as its next export, and returns it: a row for each article with '
+'its patch and print, with the order items it came from and what changed since the export before.';
 revoke execute on function public.export_supplier_purchase_list(uuid) from public;
 grant execute on function public.export_supplier_purchase_list(uuid) to service_role;
 
@@ -2822,16 +2825,16 @@ for each statement execute function mirror.take_turn_first();
 create view mirror.stuck_deliveries
 with (security_invoker = true)
 as
-select s.*, h.hours as usual_hours
+select s.id, s.store_id, s.order_summary_id, s.order_code, s.stage, s.stage_since, s.tracking_number, h.hours as usual_hours
 from (
     select st.id as store_id, stages.stage, coalesce(n.usual_hours, 14 * 24) as hours
     from public.stores as st
     cross join unnest(enum_range(null::public.delivery_stage)) as stages (stage)
-    left join mirror.delivery_norms as n on n.store_id = st.id and n.stage = stages.stage
+    left join mirror.delivery_norms as n on st.id = n.store_id and stages.stage = n.stage
     where stages.stage <> 'DELIVERED'
 ) as h
 inner join public.order_delivery_status as s
-    on s.store_id = h.store_id and s.stage = h.stage and s.stage_since < now() - make_interval(hours => h.hours)
+    on h.store_id = s.store_id and h.stage = s.stage and s.stage_since < now() - make_interval(hours => h.hours)
 where s.stage <> 'DELIVERED' and not s.is_cancelled;
 
 comment on view mirror.stuck_deliveries is
@@ -2847,16 +2850,16 @@ select
     o.order_code,
     s.tracking_number,
     s.carrier,
+    s.updated_at,
     case
         when s.stage = 'ORDER_CONFIRMED' and o.total_paid < o.total_with_tax then 'pending'
         when s.stage = 'ORDER_CONFIRMED' then 'confirmed'
         when s.stage in ('SOURCING', 'ARRIVED') then 'processing'
         when s.stage = 'DISPATCHED' then 'shipped'
         else 'delivered'
-    end as status,
-    s.updated_at
+    end as status
 from public.customer_orders_summary as o
-inner join public.order_delivery_status as s on s.order_summary_id = o.id
+inner join public.order_delivery_status as s on o.id = s.order_summary_id
 where o.deleted_at is null;
 
 comment on view public.order_tracking is
@@ -2869,12 +2872,12 @@ select
     o.id, o.store_id, o.order_code, 'cancelled in batch' as reason, coalesce(o.cancelled_at, o.deleted_at) as since, o.batch_id,
     o.delivery_stage
 from public.import_batches as b
-inner join public.customer_orders_summary as o on o.batch_id = b.id
+inner join public.customer_orders_summary as o on b.id = o.batch_id
 where b.status <> 'completed' and o.batch_id is not null and (o.cancelled_at is not null or o.deleted_at is not null)
 union all
 select o.id, o.store_id, o.order_code, 'unpaid', o.order_date, o.batch_id, o.delivery_stage
 from public.stores as st
-inner join public.customer_orders_summary as o on o.store_id = st.id
+inner join public.customer_orders_summary as o on st.id = o.store_id
 where
     o.cancelled_at is null and o.deleted_at is null and o.total_paid < o.total_with_tax
     and o.delivery_stage > 'ORDER_CONFIRMED'
@@ -2882,16 +2885,16 @@ where
 union all
 select o.id, o.store_id, o.order_code, 'no tracking number', s.stage_since, o.batch_id, o.delivery_stage
 from public.stores as st
-inner join public.order_delivery_status as s on s.store_id = st.id
-inner join public.customer_orders_summary as o on o.id = s.order_summary_id
+inner join public.order_delivery_status as s on st.id = s.store_id
+inner join public.customer_orders_summary as o on s.order_summary_id = o.id
 where
     s.stage = 'DISPATCHED' and not s.is_cancelled and s.tracking_number is null
     and (o.total_paid >= o.total_with_tax or o.payment_method = any(st.pay_on_delivery_methods))
 union all
 select o.id, o.store_id, o.order_code, 'stuck', s.stage_since, o.batch_id, o.delivery_stage
 from mirror.stuck_deliveries as s
-inner join public.customer_orders_summary as o on o.id = s.order_summary_id
-inner join public.stores as st on st.id = s.store_id
+inner join public.customer_orders_summary as o on s.order_summary_id = o.id
+inner join public.stores as st on s.store_id = st.id
 where
     (s.stage <> 'DISPATCHED' or s.tracking_number is not null)
     and (
