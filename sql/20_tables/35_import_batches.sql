@@ -28,7 +28,8 @@ comment on column public.import_batches.target_order_count is
 'With so many orders the batch is ready to be ordered, and a new one opens; empty: no target.';
 comment on column public.import_batches.order_count is
 'Orders in the batch, without cancelled ones. Counted by the mirror.';
-comment on column public.import_batches.is_ready is 'The batch is still collecting and has reached its target. Kept by the mirror.';
+comment on column public.import_batches.is_ready is
+'The batch is still collecting and has reached its target. Kept by the mirror.';
 
 create index import_batches_open on public.import_batches (store_id, id) where status = 'collecting' and not is_ready;
 create index import_batches_status on public.import_batches (store_id, status);

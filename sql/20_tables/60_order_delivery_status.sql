@@ -38,7 +38,8 @@ comment on column public.order_delivery_status.note is 'A word on the latest cha
 comment on column public.order_delivery_status.eta is 'When the customer may expect the parcel.';
 comment on column public.order_delivery_status.is_cancelled is
 'The order is cancelled or deleted: its delivery no longer moves. Kept by the mirror.';
-comment on column public.order_delivery_status.confirmed_at is 'When the stage was reached last; kept by the mirror, like those that follow.';
+comment on column public.order_delivery_status.confirmed_at is
+'When the stage was reached last; kept by the mirror, like those that follow.';
 comment on column public.order_delivery_status.stage_since is 'Since when the order is at its stage.';
 
 create index order_delivery_status_open on public.order_delivery_status (store_id, stage, stage_since)

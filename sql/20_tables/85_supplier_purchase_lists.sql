@@ -25,10 +25,13 @@ create table public.supplier_purchase_lists (
 comment on table public.supplier_purchase_lists is
 'What to buy for a batch: a row for each article with its patch and print, by export. Made by export_supplier_purchase_list.';
 comment on column public.supplier_purchase_lists.export_number is 'Counts the exports of the batch: 1, 2, …';
-comment on column public.supplier_purchase_lists.product_sku is 'The product''s own number, where the engine has one; Vendure has only variants'' SKUs.';
-comment on column public.supplier_purchase_lists.quantity is 'To be bought in all. 0: was on the list before, and is not wanted any more.';
+comment on column public.supplier_purchase_lists.product_sku is
+'The product''s own number, where the engine has one; Vendure has only variants'' SKUs.';
+comment on column public.supplier_purchase_lists.quantity is
+'To be bought in all. 0: was on the list before, and is not wanted any more.';
 comment on column public.supplier_purchase_lists.previous_quantity is 'On the export before.';
-comment on column public.supplier_purchase_lists.source_item_ids is 'The order items (customer_order_items.id) that make up the row.';
+comment on column public.supplier_purchase_lists.source_item_ids is
+'The order items (customer_order_items.id) that make up the row.';
 
 create index supplier_purchase_lists_store_id on public.supplier_purchase_lists (store_id);
 

@@ -1,6 +1,6 @@
--- What the delivery statistics read: kept by triggers on order_delivery_status, and equal to counting anew. A change only ever adds
--- rows, with what it adds or takes away, so that two that move orders at once never wait for each other; what counts is their sum.
--- mirror.fold_delivery_rollups() makes one row of many from time to time.
+-- What the delivery statistics read: kept by triggers on order_delivery_status, and equal to counting anew. A change only ever
+-- adds rows, with what it adds or takes away, so that two that move orders at once never wait for each other; what counts is
+-- their sum. mirror.fold_delivery_rollups() makes one row of many from time to time.
 
 create table mirror.delivery_stage_counts (
     id uuid primary key default mirror.uuid_v7(),
@@ -9,7 +9,8 @@ create table mirror.delivery_stage_counts (
     orders bigint not null
 );
 
-comment on table mirror.delivery_stage_counts is 'How many orders are at each stage now, without cancelled ones: the sum of the rows.';
+comment on table mirror.delivery_stage_counts is
+'How many orders are at each stage now, without cancelled ones: the sum of the rows.';
 
 create index delivery_stage_counts_store_id on mirror.delivery_stage_counts (store_id);
 
@@ -25,7 +26,8 @@ create table mirror.delivery_durations (
 );
 
 comment on table mirror.delivery_durations is
-'How many orders went from one stage to the next in so many whole hours, by the day (UTC) on which they got there: the sum of the rows.';
+'How many orders went from one stage to the next in so many whole hours, by the day (UTC) on which they got there: the '
+'sum of the rows.';
 comment on column mirror.delivery_durations.is_folded is 'The row is the sum of others. Kept by mirror.fold_delivery_rollups.';
 
 create index delivery_durations_day on mirror.delivery_durations (store_id, day, from_stage, stage, hours) include (orders);

@@ -1,5 +1,5 @@
--- The outbox: what the engine still has to be told. At most one command of an order waits: a later change of the order replaces what
--- the waiting one says, and takes it out of the hands of whoever is just sending it.
+-- The outbox: what the engine still has to be told. At most one command of an order waits: a later change of the order replaces
+-- what the waiting one says, and takes it out of the hands of whoever is just sending it.
 
 create type mirror.command_state as enum ('pending', 'sent', 'dead');
 comment on type mirror.command_state is

@@ -16,8 +16,8 @@ end
 $$;
 
 comment on function mirror.take_turn(boolean) is
-'Waits until orders, deliveries and batches may be changed, to the end of the transaction: daemons together, everyone else alone. '
-'Whoever locks one of their rows, or a customer''s with them, calls it first.';
+'Waits until orders, deliveries and batches may be changed, to the end of the transaction: daemons together, everyone else '
+'alone. Whoever locks one of their rows, or a customer''s with them, calls it first.';
 revoke execute on function mirror.take_turn(boolean) from public;
 grant execute on function mirror.take_turn(boolean) to service_role;
 
@@ -44,7 +44,7 @@ end
 $$;
 
 comment on function mirror.lock_batches() is
-'Lets one daemon at a time put orders into batches or take them out, to the end of the transaction: two that count several batches '
-'in different orders would wait in a circle.';
+'Lets one daemon at a time put orders into batches or take them out, to the end of the transaction: two that count several '
+'batches in different orders would wait in a circle.';
 revoke execute on function mirror.lock_batches() from public;
 grant execute on function mirror.lock_batches() to service_role;

@@ -16,7 +16,7 @@ end
 $$;
 
 comment on function mirror.lock_orders(uuid, public.commerce_engine, text[]) is
-'Locks these orders in the order of their ids, until the transaction ends: a slice that writes some and then deletes others does so '
-'first, as mirror.lock_customers.';
+'Locks these orders in the order of their ids, until the transaction ends: a slice that writes some and then deletes others '
+'does so first, as mirror.lock_customers.';
 revoke execute on function mirror.lock_orders(uuid, public.commerce_engine, text[]) from public;
 grant execute on function mirror.lock_orders(uuid, public.commerce_engine, text[]) to service_role;

@@ -1,10 +1,10 @@
 create type mirror.stage_columns as (
-    order_source_id text[],
-    source_id text[],
-    from_stage public.delivery_stage[],
-    stage public.delivery_stage[],
-    tracking_number text[],
-    changed_at timestamptz[]
+    order_source_id text [],
+    source_id text [],
+    from_stage public.delivery_stage [],
+    stage public.delivery_stage [],
+    tracking_number text [],
+    changed_at timestamptz []
 );
 
 create function mirror.record_delivery(

@@ -14,7 +14,8 @@ as $$
     )::public.delivery_stage
 $$;
 
-comment on function mirror.batch_stage(public.batch_status) is 'The stage that the orders of a batch have at least, by the batch''s status.';
+comment on function mirror.batch_stage(public.batch_status) is
+'The stage that the orders of a batch have at least, by the batch''s status.';
 revoke execute on function mirror.batch_stage(public.batch_status) from public;
 grant execute on function mirror.batch_stage(public.batch_status) to service_role;
 
@@ -37,8 +38,8 @@ end
 $$;
 
 comment on function mirror.move_batch_orders(uuid[], uuid[]) is
-'Moves the orders of these batches (only p_orders, if given) on to the stage of their batch: never backwards, and never a cancelled '
-'order.';
+'Moves the orders of these batches (only p_orders, if given) on to the stage of their batch: never backwards, and never a '
+'cancelled order.';
 revoke execute on function mirror.move_batch_orders(uuid[], uuid[]) from public;
 grant execute on function mirror.move_batch_orders(uuid[], uuid[]) to service_role;
 

@@ -35,7 +35,9 @@ $$;
 comment on function mirror.roll_up_deliveries(public.order_delivery_status[], public.order_delivery_status[]) is
 'Takes deliveries as they were before a change out of what the statistics read, and adds them as they are after it.';
 revoke execute on function mirror.roll_up_deliveries(public.order_delivery_status[], public.order_delivery_status[]) from public;
-grant execute on function mirror.roll_up_deliveries(public.order_delivery_status[], public.order_delivery_status[]) to service_role;
+grant execute on function mirror.roll_up_deliveries(
+    public.order_delivery_status[], public.order_delivery_status[]
+) to service_role;
 
 create function mirror.delivery_steps(p_rows public.order_delivery_status[])
 returns table (
@@ -114,8 +116,8 @@ end
 $$;
 
 comment on function mirror.fold_delivery_rollups() is
-'Makes one row of many in what the delivery statistics read, and returns how many rows it wrote: the sums stay the same, and reading '
-'them stays fast.';
+'Makes one row of many in what the delivery statistics read, and returns how many rows it wrote: the sums stay the same, and '
+'reading them stays fast.';
 revoke execute on function mirror.fold_delivery_rollups() from public;
 grant execute on function mirror.fold_delivery_rollups() to service_role;
 

@@ -78,8 +78,8 @@ end
 $$;
 
 comment on function public.get_batch_statistics(uuid) is
-'A batch in figures: orders, items, revenue by currency (less refunds), orders by stage, how many per cent are delivered, progress '
-'to its target, age in days, unpaid and cancelled orders. Cancelled orders count nowhere else.';
+'A batch in figures: orders, items, revenue by currency (less refunds), orders by stage, how many per cent are delivered, '
+'progress to its target, age in days, unpaid and cancelled orders. Cancelled orders count nowhere else.';
 revoke execute on function public.get_batch_statistics(uuid) from public;
 grant execute on function public.get_batch_statistics(uuid) to service_role;
 
@@ -163,7 +163,8 @@ begin
 end
 $$;
 
-comment on function mirror.delivery_statistics(uuid, timestamptz, timestamptz) is 'As public.get_delivery_statistics, of any store.';
+comment on function mirror.delivery_statistics(uuid, timestamptz, timestamptz) is
+'As public.get_delivery_statistics, of any store.';
 revoke execute on function mirror.delivery_statistics(uuid, timestamptz, timestamptz) from public;
 grant execute on function mirror.delivery_statistics(uuid, timestamptz, timestamptz) to service_role;
 
@@ -187,8 +188,9 @@ end
 $$;
 
 comment on function public.get_delivery_statistics(timestamptz, timestamptz) is
-'How deliveries go: orders by stage now; the median and the 90th percentile, in whole hours, of the time between stages, and deliveries '
-'per day, over the days (UTC) from "from" to "to"; and how many orders are stuck longer than usual. Of the default store.';
+'How deliveries go: orders by stage now; the median and the 90th percentile, in whole hours, of the time between stages, and '
+'deliveries per day, over the days (UTC) from "from" to "to"; and how many orders are stuck longer than usual. Of the default '
+'store.';
 revoke execute on function public.get_delivery_statistics(timestamptz, timestamptz) from public;
 grant execute on function public.get_delivery_statistics(timestamptz, timestamptz) to service_role;
 

@@ -68,7 +68,7 @@ end
 $$;
 
 comment on function public.export_supplier_purchase_list(uuid) is
-'Writes what to buy for a batch into supplier_purchase_lists, as its next export, and returns it: a row for each article with its '
-'patch and print, with the order items it came from and what changed since the export before.';
+'Writes what to buy for a batch into supplier_purchase_lists, as its next export, and returns it: a row for each article with '
+'its patch and print, with the order items it came from and what changed since the export before.';
 revoke execute on function public.export_supplier_purchase_list(uuid) from public;
 grant execute on function public.export_supplier_purchase_list(uuid) to service_role;
