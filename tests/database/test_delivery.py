@@ -206,7 +206,8 @@ async def test_the_code_of_two_stores_is_asked_for_by_row(shop: Shop) -> None:
         "with s as (insert into public.stores (slug, name, currency, phone_region, timezone, locale) "
         "values ('second', 'Second', 'LKR', 'LK', 'UTC', 'en') returning id) "
         "insert into public.customer_orders_summary "
-        "(store_id, source, source_id, source_version, order_code, order_date) select s.id, 'vendure', '1', '-infinity', 'CODE1', now() from s"
+        "(store_id, source, source_id, source_version, order_code, order_date) "
+        "select s.id, 'vendure', '1', '-infinity', 'CODE1', now() from s"
     )
     with pytest.raises(asyncpg.NoDataFoundError, match="There are orders of several stores with the code CODE1"):
         await shop.admin.run("select update_order_delivery_status('CODE1', 'SOURCING')")
