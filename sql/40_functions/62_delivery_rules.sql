@@ -97,7 +97,7 @@ begin
             or (a.note is distinct from b.note and a.note is not null);
 
         insert into mirror.outbox as c (store_id, integration_id, order_summary_id, command, payload)
-        select
+        select distinct on (a.order_summary_id)
             a.store_id, i.id, a.order_summary_id, 'set_delivery',
             jsonb_build_object('stage', a.stage, 'tracking_number', a.tracking_number)
         from after as a
@@ -105,7 +105,7 @@ begin
         inner join public.customer_orders_summary as o on o.id = a.order_summary_id
         inner join mirror.integrations as i on i.store_id = o.store_id and i.engine = o.source and i.is_active
         where a.stage <> b.stage or a.tracking_number is distinct from b.tracking_number
-        order by a.order_summary_id
+        order by a.order_summary_id, i.id
         on conflict (order_summary_id, command) where state = 'pending' do update set
             payload = excluded.payload,
             available_at = now(),

@@ -78,3 +78,13 @@ async def test_no_command_is_in_an_impossible_state(shop: Shop, impossible: str)
     await shop.edit_delivery("1", stage="SOURCING")
     with pytest.raises(asyncpg.CheckViolationError):
         await shop.admin.run(impossible)
+
+
+async def test_a_store_that_is_connected_twice_is_told_once(shop: Shop) -> None:
+    await shop.admin.run(
+        "insert into mirror.integrations (store_id, slug, engine, secrets_variable) "
+        "select store_id, 'second', engine, 'OTHER_SECRETS' from mirror.integrations"
+    )
+    await shop.place("1")
+    await shop.edit_delivery("1", stage="SOURCING")
+    assert await waiting(shop) == [("1", {"stage": "SOURCING", "tracking_number": None})]
