@@ -5,13 +5,12 @@
 set session_replication_role = replica;
 select setseed(0.42);
 
+-- Batches fill one after the other, as orders join the open one.
 create temporary table batch_plan as
-select b, side_by_side, mirror.uuid_v7() as id,
-    now() - interval '913 days' * (1 - (b / side_by_side * side_by_side + side_by_side)::double precision / batches) + interval '1 day'
-        as ordered_at,
+select b, mirror.uuid_v7() as id,
+    now() - interval '913 days' * (1 - (b + 1)::double precision / batches) + interval '1 day' as ordered_at,
     interval '10 days' + random() * interval '7 days' as transit
-from (select current_setting('bench.orders')::bigint as orders) o
-cross join lateral (select o.orders / 400 as batches, greatest(1, least(10, o.orders / 100000)) as side_by_side) t
+from (select current_setting('bench.orders')::bigint / 400 as batches) t
 cross join generate_series(0, t.batches - 1) b;
 
 create temporary table order_plan as
@@ -25,11 +24,11 @@ from (
         p.ordered_at + p.transit + (4 + 72 * s.luck) * interval '1 hour' as dispatched_at,
         p.ordered_at + p.transit + (14 + 72 * s.luck + 96 * random()) * interval '1 hour' as delivered_at
     from (
-        select n, n * 7919 % (t.orders / 5) as customer, least(n / (400 * t.wide) * t.wide + n % t.wide, t.last_batch) as b,
+        select n, n * 7919 % (t.orders / 5) as customer, least(n / 400, t.last_batch) as b,
             now() - interval '913 days' * (1 - n::double precision / t.orders) as placed_at,
             random() as dice, random() as luck
         from (
-            select current_setting('bench.orders')::bigint as orders, min(side_by_side) as wide, max(b) as last_batch
+            select current_setting('bench.orders')::bigint as orders, max(b) as last_batch
             from batch_plan
         ) t, generate_series(0, t.orders - 1) n
     ) s
