@@ -39,7 +39,7 @@ begin
         from (
             select a.store_id, a.id, to_jsonb(b) - tg_argv as old_row, to_jsonb(a) - tg_argv as new_row
             from after as a
-            left join before as b using (id)
+            full join before as b using (id) -- so that it is hashed: see mirror.follow_changed_orders
             offset 0 -- the two are made once, not wherever they are named
         ) as r
         cross join lateral (
@@ -84,7 +84,7 @@ begin
             a.store_id, v_actor, v_role, 'update', tg_table_name, a.id,
             changed.old_values, changed.new_values
         from after as a
-        inner join before as b using (id)
+        full join before as b using (id)
         cross join lateral (
             select jsonb_object_agg(c.name, c.old_value) as old_values, jsonb_object_agg(c.name, c.new_value) as new_values
             from (

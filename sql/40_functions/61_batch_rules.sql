@@ -195,8 +195,8 @@ begin
         array_agg(distinct a.order_summary_id), array_agg(distinct b.batch_id) || array_agg(distinct a.batch_id)
     )
     from after as a
-    inner join before as b using (id)
-    where a.batch_id <> b.batch_id;
+    full join before as b using (id) -- so that it is hashed: see mirror.follow_changed_orders
+    where a.batch_id is distinct from b.batch_id;
     return null;
 end
 $$;

@@ -91,7 +91,7 @@ begin
             mirror.current_actor(), mirror.uuid_v7()::text,
             case when a.stage <> b.stage and a.stage > 'ORDER_CONFIRMED' then a.stage_since else clock_timestamp() end
         from after as a
-        inner join before as b using (id)
+        full join before as b using (id) -- so that it is hashed: see mirror.follow_changed_orders
         where
             a.stage <> b.stage or a.tracking_number is distinct from b.tracking_number
             or (a.note is distinct from b.note and a.note is not null);
@@ -100,11 +100,15 @@ begin
         select distinct on (a.order_summary_id)
             a.store_id, i.id, a.order_summary_id, 'set_delivery',
             jsonb_build_object('stage', a.stage, 'tracking_number', a.tracking_number)
-        from after as a
-        inner join before as b using (id)
+        from (
+            select a.*
+            from after as a
+            full join before as b using (id)
+            where a.stage <> b.stage or a.tracking_number is distinct from b.tracking_number
+            offset 0 -- what follows would make another join of the full one
+        ) as a
         inner join public.customer_orders_summary as o on o.id = a.order_summary_id
         inner join mirror.integrations as i on i.store_id = o.store_id and i.engine = o.source and i.is_active
-        where a.stage <> b.stage or a.tracking_number is distinct from b.tracking_number
         order by a.order_summary_id, i.id
         on conflict (order_summary_id, command) where state = 'pending' do update set
             payload = excluded.payload,

@@ -147,7 +147,7 @@ begin
         array_agg(row(a.*)::public.order_delivery_status)
     into v_before, v_after
     from after as a
-    inner join before as b using (id)
+    full join before as b using (id) -- so that it is hashed: see mirror.follow_changed_orders
     where
         (a.store_id, a.stage, a.is_cancelled, a.confirmed_at, a.sourcing_at, a.arrived_at, a.dispatched_at, a.delivered_at)
         is distinct from

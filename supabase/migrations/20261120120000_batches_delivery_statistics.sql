@@ -587,7 +587,7 @@ begin
         from (
             select a.store_id, a.id, to_jsonb(b) - tg_argv as old_row, to_jsonb(a) - tg_argv as new_row
             from after as a
-            left join before as b using (id)
+            full join before as b using (id) -- so that it is hashed: see mirror.follow_changed_orders
             offset 0 -- the two are made once, not wherever they are named
         ) as r
         cross join lateral (
@@ -632,7 +632,7 @@ begin
             a.store_id, v_actor, v_role, 'update', tg_table_name, a.id,
             changed.old_values, changed.new_values
         from after as a
-        inner join before as b using (id)
+        full join before as b using (id)
         cross join lateral (
             select jsonb_object_agg(c.name, c.old_value) as old_values, jsonb_object_agg(c.name, c.new_value) as new_values
             from (
@@ -1861,8 +1861,8 @@ begin
         array_agg(distinct a.order_summary_id), array_agg(distinct b.batch_id) || array_agg(distinct a.batch_id)
     )
     from after as a
-    inner join before as b using (id)
-    where a.batch_id <> b.batch_id;
+    full join before as b using (id) -- so that it is hashed: see mirror.follow_changed_orders
+    where a.batch_id is distinct from b.batch_id;
     return null;
 end
 $$;
@@ -1976,7 +1976,7 @@ begin
             mirror.current_actor(), mirror.uuid_v7()::text,
             case when a.stage <> b.stage and a.stage > 'ORDER_CONFIRMED' then a.stage_since else clock_timestamp() end
         from after as a
-        inner join before as b using (id)
+        full join before as b using (id) -- so that it is hashed: see mirror.follow_changed_orders
         where
             a.stage <> b.stage or a.tracking_number is distinct from b.tracking_number
             or (a.note is distinct from b.note and a.note is not null);
@@ -1985,11 +1985,15 @@ begin
         select distinct on (a.order_summary_id)
             a.store_id, i.id, a.order_summary_id, 'set_delivery',
             jsonb_build_object('stage', a.stage, 'tracking_number', a.tracking_number)
-        from after as a
-        inner join before as b using (id)
+        from (
+            select a.*
+            from after as a
+            full join before as b using (id)
+            where a.stage <> b.stage or a.tracking_number is distinct from b.tracking_number
+            offset 0 -- what follows would make another join of the full one
+        ) as a
         inner join public.customer_orders_summary as o on o.id = a.order_summary_id
         inner join mirror.integrations as i on i.store_id = o.store_id and i.engine = o.source and i.is_active
-        where a.stage <> b.stage or a.tracking_number is distinct from b.tracking_number
         order by a.order_summary_id, i.id
         on conflict (order_summary_id, command) where state = 'pending' do update set
             payload = excluded.payload,
@@ -2433,7 +2437,7 @@ begin
         array_agg(row(a.*)::public.order_delivery_status)
     into v_before, v_after
     from after as a
-    inner join before as b using (id)
+    full join before as b using (id) -- so that it is hashed: see mirror.follow_changed_orders
     where
         (a.store_id, a.stage, a.is_cancelled, a.confirmed_at, a.sourcing_at, a.arrived_at, a.dispatched_at, a.delivered_at)
         is distinct from
