@@ -103,8 +103,8 @@ async def _demonstrate(ground: Ground, home: Path, console: Console, *, stay: bo
                 seed=time.time_ns(),
                 advance=lambda: progress.advance(task),
             )
-            status = await _drained(database)
-        comparison = await _compare(database, recording.documents)
+            status = await drained(database)
+        comparison = await compare_with_recording(database, recording.documents)
         report.print_outcome(console, tally, status, comparison, seconds=time.monotonic() - started)
         await report.print_tracking(console, address, recording.documents)
         if stay:
@@ -113,7 +113,7 @@ async def _demonstrate(ground: Ground, home: Path, console: Console, *, stay: bo
     return not comparison.differences and not status.inbox["dead"]
 
 
-async def _drained(database: Database) -> report.Status:
+async def drained(database: Database) -> report.Status:
     """Wait until no event is pending; return the status then."""
     for _ in range(DRAIN_SECONDS * 10):
         status = msgspec.json.decode(await database.call("get_status"), type=report.Status)
@@ -123,7 +123,8 @@ async def _drained(database: Database) -> report.Status:
     raise DemoError(f"Events are still pending after {DRAIN_SECONDS} s: see the daemon's log.")
 
 
-async def _compare(database: Database, documents: Documents) -> Comparison:
+async def compare_with_recording(database: Database, documents: Documents) -> Comparison:
+    """Compare the tables of the demo's integration with what the engine had in the end."""
     rows = await database.rows("list_integrations")
     row = next(row for row in rows if row["slug"] == INTEGRATION)
     context = Context(phone_region=row["phone_region"], money_precision=row["money_precision"])
