@@ -15,12 +15,11 @@ from sync.columns import record_columns
 from sync.engines.base import Context
 from sync.engines.vendure.mapping import map_event
 from tests.factory import Document, at, customer_changed, customer_deleted, payload
-from tests.flow.serving import until
+from tests.flow.daemons import workers_waiting
 from tests.mirror import Mirror
 
 EMAIL = "shared@example.com"
 ACTIVE = "select source_id from public.customers where email = 'shared@example.com' and is_active order by 1"
-WAITING = "select exists (select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database())"
 
 
 def registered(customer_id: str, registration: float, read_at: float, email: str = EMAIL) -> Document:
@@ -80,13 +79,6 @@ async def test_without_an_address_customers_do_not_displace_each_other(mirror: M
     assert await mirror.column("select is_active from public.customers") == [True] * 3
 
 
-async def waiting(connection: asyncpg.Connection) -> None:
-    async def is_waiting() -> bool:
-        return bool(await connection.fetchval(WAITING))
-
-    await until(is_waiting)
-
-
 @pytest.mark.parametrize(("first", "second"), [(0, 5), (5, 0)])
 async def test_two_connections_bring_the_same_address_at_once(
     mirror: Mirror, other: asyncpg.Connection, first: float, second: float
@@ -94,7 +86,7 @@ async def test_two_connections_bring_the_same_address_at_once(
     async with mirror.connection.transaction():
         await upsert(mirror.connection, mirror.integration, registered("1", first, 10))
         meanwhile = asyncio.create_task(upsert(other, mirror.integration, registered("2", second, 10)))
-        await waiting(mirror.connection)
+        await workers_waiting(mirror.connection)
     assert await meanwhile == 1
     assert await mirror.column(ACTIVE) == ["1" if first > second else "2"]
 
@@ -106,7 +98,7 @@ async def test_one_takes_the_active_customer_away_while_the_other_brings_an_olde
     async with mirror.connection.transaction():
         await upsert(mirror.connection, mirror.integration, registered("2", 5, 20, email="other@example.com"))
         meanwhile = asyncio.create_task(upsert(other, mirror.integration, registered("1", 0, 10)))
-        await waiting(mirror.connection)
+        await workers_waiting(mirror.connection)
     assert await meanwhile == 1
     assert await mirror.column(ACTIVE) == ["1"]
 
@@ -119,7 +111,7 @@ async def test_two_states_of_a_new_customer_at_once_leave_nobody_without_their_a
     async with mirror.connection.transaction():
         await upsert(mirror.connection, mirror.integration, registered("2", 5, 20))
         meanwhile = asyncio.create_task(upsert(other, mirror.integration, newer))
-        await waiting(mirror.connection)
+        await workers_waiting(mirror.connection)
     with pytest.raises(asyncpg.SerializationError, match="at the same moment"):
         await meanwhile
     await upsert(other, mirror.integration, newer)
