@@ -110,8 +110,14 @@ def _version_and_name(file: Path) -> tuple[str, str]:
 
 
 async def _connect(dsn: str) -> asyncpg.Connection:
-    # No statement cache: a transaction pooler would mix up the connections' prepared statements.
-    return await asyncpg.connect(dsn, statement_cache_size=0)
+    try:
+        # No statement cache: a transaction pooler would mix up the connections' prepared statements.
+        return await asyncpg.connect(dsn, statement_cache_size=0)
+    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise MigrationError(
+            f"The database cannot be reached: {str(error) or type(error).__name__}. "
+            "Check DATABASE_URL, and that the server is up."
+        ) from error
 
 
 async def _apply(connection: asyncpg.Connection, migration: Migration) -> bool:
