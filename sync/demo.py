@@ -7,7 +7,6 @@ Admin API said. Each run has a database of its own, which goes when it ends.
 
 import asyncio
 import secrets
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,7 +87,7 @@ async def _run(dsn: str, statement: str) -> list[Any]:
 
 
 async def _demonstrate(ground: Ground, home: Path, console: Console, *, stay: bool) -> bool:
-    recording, secret, port = load_recording(), make_secret(), _free_port()
+    recording, secret, port = load_recording(), make_secret(), embedded.free_port()
     address = f"http://127.0.0.1:{port}"
     environment = {"DATABASE_URL": ground.dsn, SECRETS_VARIABLE: secret, "MIRROR_PORT": str(port)}
     console.print(f"Starting the API at [bold]{address}[/] and the daemon (logs: {home}) …")
@@ -129,13 +128,6 @@ async def compare_with_recording(database: Database, documents: Documents) -> Co
     row = next(row for row in rows if row["slug"] == INTEGRATION)
     context = Context(phone_region=row["phone_region"], money_precision=row["money_precision"])
     return await compare(database, row["id"], documents, context)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _with_database(dsn: str, database: str) -> str:
