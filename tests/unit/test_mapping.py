@@ -225,6 +225,12 @@ def test_a_tracking_number_is_the_shops_own_or_that_of_the_shipment_that_stands(
     assert order(fulfillments=shipments, customFields={"trackingNumber": "T"}).tracking_number == "T"
 
 
+def test_payments_and_shipments_count_as_they_came_whatever_the_order_of_the_document() -> None:
+    payments = [payment("card", 1, "Settled"), payment("transfer", 1, "Settled")]
+    for listed in (payments, payments[::-1]):
+        assert order(payments=listed).payment_method == "transfer"
+
+
 def test_history_begins_with_the_placing_and_follows_each_change() -> None:
     changes = [stage_change("1", "SOURCING", -1000), stage_change("2", "DISPATCHED", 5, trackingNumber="T")]
     found = order(customFields={"deliveryStage": "DISPATCHED"}, deliveryStageChanges=changes)
