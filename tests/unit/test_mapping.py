@@ -226,7 +226,7 @@ def test_a_tracking_number_is_the_shops_own_or_that_of_the_shipment_that_stands(
 
 
 def test_payments_and_shipments_count_as_they_came_whatever_the_order_of_the_document() -> None:
-    payments = [payment("card", 1, "Settled"), payment("transfer", 1, "Settled")]
+    payments = [payment("1", id="b"), payment("2", id="a", method="transfer")]
     for listed in (payments, payments[::-1]):
         assert order(payments=listed).payment_method == "transfer"
 
