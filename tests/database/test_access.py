@@ -15,6 +15,8 @@ from tests.factory import address, customer_changed, customer_deleted, order_cha
 from tests.mirror import Mirror
 
 MACHINERY = ["public.stores", "mirror.integrations", "mirror.webhook_events"]
+ALL = [f"public.{name}" for name in TABLES] + MACHINERY
+WRITES = ["insert into {} default values", "update {} set updated_at = now()", "delete from {}", "truncate {}"]
 OWN = {
     "customers": 1,
     "customer_addresses": 2,
@@ -84,30 +86,31 @@ async def test_a_deleted_customer_sees_nothing(mirror: Mirror, nimal: UUID) -> N
         assert set((await seen(mirror.connection)).values()) == {0}
 
 
-@pytest.mark.parametrize("table", [f"public.{name}" for name in TABLES] + MACHINERY)
-async def test_strangers_may_not_even_ask(mirror: Mirror, table: str) -> None:
-    async with acting_as(mirror.connection, "anon"):
-        with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await mirror.connection.execute(f"select from {table}")
+async def refused(mirror: Mirror, statement: str, role: str, user: UUID | None = None) -> bool:
+    """Tell whether a role may not do this."""
+    async with acting_as(mirror.connection, role, user):
+        try:
+            await mirror.connection.execute(statement)
+        except asyncpg.InsufficientPrivilegeError:
+            return True
+        return False
 
 
-@pytest.mark.parametrize("table", MACHINERY)
-async def test_customers_may_not_ask_for_machinery(mirror: Mirror, nimal: UUID, table: str) -> None:
-    async with acting_as(mirror.connection, "authenticated", nimal):
-        with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await mirror.connection.execute(f"select from {table}")
+async def test_strangers_may_not_even_ask(mirror: Mirror) -> None:
+    allowed = [table for table in ALL if not await refused(mirror, f"select from {table}", "anon")]
+    assert allowed == []
+
+
+async def test_customers_may_not_ask_for_machinery(mirror: Mirror, nimal: UUID) -> None:
+    allowed = [name for name in MACHINERY if not await refused(mirror, f"select from {name}", "authenticated", nimal)]
+    assert allowed == []
 
 
 @pytest.mark.parametrize("role", ["anon", "authenticated"])
-@pytest.mark.parametrize("table", [f"public.{name}" for name in TABLES] + MACHINERY)
-async def test_nobody_writes(mirror: Mirror, nimal: UUID, role: str, table: str) -> None:
-    for statement in (
-        f"insert into {table} default values", f"update {table} set updated_at = now()",
-        f"delete from {table}", f"truncate {table}",
-    ):  # fmt: skip
-        async with acting_as(mirror.connection, role, nimal):
-            with pytest.raises(asyncpg.InsufficientPrivilegeError):
-                await mirror.connection.execute(statement)
+async def test_nobody_writes(mirror: Mirror, nimal: UUID, role: str) -> None:
+    statements = [statement.format(table) for table in ALL for statement in WRITES]
+    allowed = [statement for statement in statements if not await refused(mirror, statement, role, nimal)]
+    assert allowed == []
 
 
 @pytest.mark.parametrize("role", ["anon", "authenticated"])

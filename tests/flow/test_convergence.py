@@ -119,12 +119,10 @@ def without_versions(contents: Contents) -> Contents:
     }
 
 
-@pytest.mark.parametrize("seed", range(3))
-async def test_whole_hooks_with_all_later_copies_end_in_the_same_content(
-    mirror: Mirror, expected: Contents, seed: int
-) -> None:
-    found = await take(mirror, shuffled(HOOKS + HOOKS, seed), slice_size=50)
-    assert differences(without_versions(found), without_versions(expected)) == []
+async def test_whole_hooks_with_all_later_copies_end_in_the_same_content(mirror: Mirror, expected: Contents) -> None:
+    for seed in range(3):
+        found = await take(mirror, shuffled(HOOKS + HOOKS, seed), slice_size=50)
+        assert differences(without_versions(found), without_versions(expected)) == []
 
 
 @pytest.mark.parametrize("order", ["as they came", "backwards"])
@@ -143,7 +141,7 @@ async def second(database: str) -> AsyncIterator[Mirror]:
     await connection.close()
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 async def test_two_workers_at_once_end_in_the_same_tables(
     mirror: Mirror, second: Mirror, expected: Contents, seed: int
 ) -> None:
