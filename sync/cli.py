@@ -14,12 +14,12 @@ import click
 import msgspec
 from rich.console import Console
 
-from sync import interrupts
+from sync import embedded, interrupts
 from sync.daemon import work as run_daemon
 from sync.database import connect
 from sync.demo import DemoError, run_demo
 from sync.embedded import EmbeddedPostgresError
-from sync.errors import SyncError
+from sync.errors import Reject, Retry
 from sync.logs import configure_logs
 from sync.migrate import MigrationError
 from sync.migrate import migrate as apply_migrations
@@ -30,7 +30,7 @@ from sync.report import Status, print_status
 from sync.settings import Settings, SettingsError, load_settings
 from sync.stack import NO_DATABASE, StackError, existing_database, make_secret, open_ground, running
 
-FAILURES = (DemoError, EmbeddedPostgresError, MigrationError, ReplayError, StackError, SyncError, OSError)
+FAILURES = (DemoError, EmbeddedPostgresError, MigrationError, ReplayError, StackError, OSError)
 
 console = Console()
 
@@ -55,6 +55,10 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             function(load_settings(), **arguments)
         except SettingsError as error:
             raise _WrongSettings(str(error)) from None
+        except Retry as error:
+            raise _Failed(f"{error.reason}. Check DATABASE_URL, and that the server is up.") from None
+        except Reject as error:
+            raise _Failed(f"{error.reason}. Is the database migrated? `mirror migrate` does it.") from None
         except FAILURES as error:
             raise _Failed(str(error) or type(error).__name__) from None
         except KeyboardInterrupt:
@@ -141,10 +145,11 @@ def up(settings: Settings) -> None:
     and makes a hook secret there.
     """
     interrupts.treat_sigterm_as_interrupt()
-    address = f"http://{settings.host}:{settings.port}"
+    port = settings.port or embedded.free_port()
+    address = f"http://{settings.host}:{port}"
 
     async def stay() -> None:
-        async with running(address, ground.environment):
+        async with running(address, {**ground.environment, "MIRROR_PORT": str(port)}):
             console.print(f"The mirror is up: hooks go to [bold]{address}/hooks/vendure[/]. Ctrl-C ends it.")
             await asyncio.Event().wait()
 

@@ -15,7 +15,7 @@ import structlog
 
 from sync.database import Database, connect
 from sync.drain import Counts, Drain
-from sync.errors import Retry
+from sync.errors import Reject, Retry
 from sync.schedule import keep_schedule
 from sync.settings import Settings
 
@@ -94,6 +94,8 @@ class Daemon:
             return await self._drain.run(stop), False
         except Retry as retry:
             log.warning("daemon.retry", reason=retry.reason)
+        except Reject as reject:
+            log.warning("daemon.refused", reason=reject.reason, action="is the schema current? run `mirror migrate`")
         except Exception:
             log.exception("daemon.fault", action="the events in hand are taken up again when their lease ends")
         return Counts(), True

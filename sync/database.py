@@ -22,16 +22,17 @@ from sync.errors import Reject, Retry
 log = structlog.get_logger()
 
 TRANSACTION_POOLER_PORT = 6543
-"""Supabase's transaction pooler listens here (https://supabase.com/docs/guides/database/connecting-to-postgres)."""
+SESSION_POOLER_HOST = ".pooler.supabase.com"
+"""Supabase's pooler: on this port it pools by transaction, on any other by session
+(https://supabase.com/docs/guides/database/connecting-to-postgres)."""
 
 TRANSIENT_CLASSES = ("08", "25", "40", "53", "55", "57", "58", "XX")
 """Classes of SQLSTATE that say nothing about the arguments: connection, transaction state, rollback,
 resources, not in a state for it, operator intervention, system error, internal error (Postgres, appendix A)."""
 
+CONNECT_SECONDS = 10
 CALL_SECONDS = 60
 """A call that takes longer is given up, and may be tried again."""
-
-POOLER_ERRORS = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
 
 
 class _Connection(asyncpg.Connection):
@@ -50,7 +51,7 @@ class Database:
     def __init__(self, dsn: str, *, connections: int) -> None:
         self._dsn = dsn
         self._connections = connections
-        self._is_pooled = urlsplit(dsn).port == TRANSACTION_POOLER_PORT
+        self._is_pooled = False
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._opening = asyncio.Lock()
 
@@ -64,8 +65,14 @@ class Database:
         return await self._fetch(f"select * from {_call(function, arguments)}", arguments)  # noqa: S608
 
     async def listen(self, channel: str, wake: asyncio.Event) -> None:
-        """Set `wake` at each notification on `channel` until cancelled; raise Retry if the connection ends."""
+        """Set `wake` at each notification on `channel` until cancelled; raise Retry if the connection ends.
+
+        Through a transaction pooler none arrives: then it only waits.
+        """
         try:
+            await self._opened()
+            if self._is_pooled:
+                await asyncio.Event().wait()
             connection = await asyncpg.connect(self._dsn, statement_cache_size=0)
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise _translated(error) from error
@@ -89,11 +96,7 @@ class Database:
 
     async def _fetch(self, query: str, arguments: dict[str, Any]) -> list[asyncpg.Record]:
         try:
-            try:
-                return await self._fetch_once(query, arguments)
-            except POOLER_ERRORS:
-                await self._switch_to_pooled()
-                return await self._fetch_once(query, arguments)
+            return await self._fetch_once(query, arguments)
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise _translated(error) from error
 
@@ -113,6 +116,7 @@ class Database:
     async def _opened(self) -> "asyncpg.Pool[asyncpg.Record]":
         async with self._opening:
             if self._pool is None:
+                self._is_pooled = await _is_transaction_pooler(self._dsn)
                 self._pool = await asyncpg.create_pool(
                     self._dsn,
                     min_size=1,
@@ -120,16 +124,10 @@ class Database:
                     connection_class=_Connection,
                     statement_cache_size=0 if self._is_pooled else 100,
                     server_settings={"application_name": "commerce-mirror"},
-                    timeout=10,
+                    timeout=CONNECT_SECONDS,
                     command_timeout=CALL_SECONDS,
                 )
             return self._pool
-
-    async def _switch_to_pooled(self) -> None:
-        if not self._is_pooled:
-            log.info("database.transaction_pooler", action="prepared statements are off from here on")
-            self._is_pooled = True
-            await self.close()
 
 
 @asynccontextmanager
@@ -140,6 +138,27 @@ async def connect(dsn: str, *, connections: int = 4) -> AsyncIterator[Database]:
         yield database
     finally:
         await database.close()
+
+
+async def _is_transaction_pooler(dsn: str) -> bool:
+    """Tell whether each transaction may run in another session, so that nothing prepared outlives it.
+
+    A pooler gives itself away: the process it names at login is not the one that answers.
+    """
+    address = urlsplit(dsn)
+    if address.port == TRANSACTION_POOLER_PORT:
+        return True
+    if (address.hostname or "").endswith(SESSION_POOLER_HOST):
+        return False
+    connection = await asyncpg.connect(dsn, statement_cache_size=0, timeout=CONNECT_SECONDS)
+    try:
+        async with connection.transaction():
+            is_pooler: bool = await connection.fetchval("select pg_backend_pid()") != connection.get_server_pid()
+    finally:
+        connection.terminate()
+    if is_pooler:
+        log.info("database.pooler", action="nothing is prepared, and the daemon polls")
+    return is_pooler
 
 
 def _call(function: str, arguments: dict[str, Any]) -> str:

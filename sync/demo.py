@@ -7,7 +7,6 @@ Admin API said. Each run has a database of its own, which goes when it ends.
 
 import asyncio
 import secrets
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,7 +87,7 @@ async def _run(dsn: str, statement: str) -> list[Any]:
 
 
 async def _demonstrate(ground: Ground, home: Path, console: Console, *, stay: bool) -> bool:
-    recording, secret, port = load_recording(), make_secret(), _free_port()
+    recording, secret, port = load_recording(), make_secret(), embedded.free_port()
     address = f"http://127.0.0.1:{port}"
     environment = {"DATABASE_URL": ground.dsn, SECRETS_VARIABLE: secret, "MIRROR_PORT": str(port)}
     console.print(f"Starting the API at [bold]{address}[/] and the daemon (logs: {home}) …")
@@ -103,8 +102,8 @@ async def _demonstrate(ground: Ground, home: Path, console: Console, *, stay: bo
                 seed=time.time_ns(),
                 advance=lambda: progress.advance(task),
             )
-            status = await _drained(database)
-        comparison = await _compare(database, recording.documents)
+            status = await drained(database)
+        comparison = await compare_with_recording(database, recording.documents)
         report.print_outcome(console, tally, status, comparison, seconds=time.monotonic() - started)
         await report.print_tracking(console, address, recording.documents)
         if stay:
@@ -113,7 +112,7 @@ async def _demonstrate(ground: Ground, home: Path, console: Console, *, stay: bo
     return not comparison.differences and not status.inbox["dead"]
 
 
-async def _drained(database: Database) -> report.Status:
+async def drained(database: Database) -> report.Status:
     """Wait until no event is pending; return the status then."""
     for _ in range(DRAIN_SECONDS * 10):
         status = msgspec.json.decode(await database.call("get_status"), type=report.Status)
@@ -123,18 +122,12 @@ async def _drained(database: Database) -> report.Status:
     raise DemoError(f"Events are still pending after {DRAIN_SECONDS} s: see the daemon's log.")
 
 
-async def _compare(database: Database, documents: Documents) -> Comparison:
+async def compare_with_recording(database: Database, documents: Documents) -> Comparison:
+    """Compare the tables of the demo's integration with what the engine had in the end."""
     rows = await database.rows("list_integrations")
     row = next(row for row in rows if row["slug"] == INTEGRATION)
     context = Context(phone_region=row["phone_region"], money_precision=row["money_precision"])
     return await compare(database, row["id"], documents, context)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _with_database(dsn: str, database: str) -> str:

@@ -108,7 +108,7 @@ class Drain:
             except Reject as reject:
                 refused.append(Settlement(event.id, "dead", reject.reason))
             except Exception as error:
-                log.exception("drain.fault", event=str(event.id), action="the event is dead, the others go on")
+                log.exception("drain.fault", inbox_id=str(event.id), action="the event is dead, the others go on")
                 refused.append(
                     Settlement(event.id, "dead", f"a fault of the mirror: {type(error).__name__}; see its log")
                 )

@@ -118,6 +118,14 @@ def start(folder: Path) -> EmbeddedPostgres:
     return server
 
 
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 @dataclass(frozen=True)
 class _Cluster:
     """The data folder and the programs that work on it. Call only in your turn."""
@@ -198,7 +206,7 @@ class _Cluster:
         if last.exists():
             yield int(last.read_text())
         for _ in range(ATTEMPTS):
-            yield _free_port()
+            yield free_port()
 
     def _check_version(self) -> None:
         made_by = (self.data / "PG_VERSION").read_text().strip()
@@ -283,13 +291,6 @@ def _is_last(use: IO[str]) -> bool:
         return True
     except BlockingIOError:
         return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _tail(log: Path, lines: int = 15) -> str:

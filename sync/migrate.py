@@ -114,8 +114,11 @@ async def _connect(dsn: str) -> asyncpg.Connection:
     try:
         # No statement cache: a transaction pooler would mix up the connections' prepared statements.
         return await asyncpg.connect(dsn, statement_cache_size=0)
-    except asyncpg.PostgresError as error:
-        raise MigrationError(f"The database refused the connection: {error}. Is DATABASE_URL right?") from error
+    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise MigrationError(
+            f"The database cannot be reached: {str(error) or type(error).__name__}. "
+            "Check DATABASE_URL, and that the server is up."
+        ) from error
 
 
 async def _apply(connection: asyncpg.Connection, migration: Migration) -> bool:

@@ -8,9 +8,11 @@ import asyncio
 import base64
 import os
 import secrets
+import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import msgspec
@@ -85,6 +87,7 @@ def existing_database(settings: Settings) -> Iterator[str]:
 @asynccontextmanager
 async def running(address: str, environment: Mapping[str, str], logs: Path | None = None) -> AsyncIterator[None]:
     """Run API and daemon as processes while this lasts; `address` is where the API will answer."""
+    _require_free(address)
     processes = [
         Process([command], environment, logs / f"{command}.log" if logs else None) for command in ("serve", "work")
     ]
@@ -96,6 +99,17 @@ async def running(address: str, environment: Mapping[str, str], logs: Path | Non
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _require_free(address: str) -> None:
+    """Raise StackError if the API could not listen there: whoever does would be taken for it."""
+    parts = urlsplit(address)
+    try:
+        socket.create_server((parts.hostname or "", parts.port or 0)).close()
+    except OSError as error:
+        raise StackError(
+            f"The API cannot listen at {address}: {error.strerror}. Choose another MIRROR_PORT."
+        ) from error
 
 
 async def _wait_until_ready(address: str, logs: Path | None) -> None:

@@ -67,7 +67,7 @@ def order_document(order_id: str, **fields: Any) -> Document:
         "totalWithTax": 100000,
         "customer": {"id": "1"},
         "lines": [line("1")],
-        "payments": [{"method": "card", "amount": 100000, "state": "Settled", "refunds": []}],
+        "payments": [payment("1")],
         **fields,
     }
 
@@ -83,6 +83,18 @@ def line(line_id: str, **fields: Any) -> Document:
         "customFields": {},
         **fields,
     }
+
+
+def payment(payment_id: str, **fields: Any) -> Document:
+    """Return an order's payment: 1 000.00 rupees by card, settled; made as many seconds after ten as its id says."""
+    made = {"id": payment_id, "createdAt": at(int(payment_id))}
+    return {**made, "method": "card", "amount": 100000, "state": "Settled", "refunds": [], **fields}
+
+
+def fulfillment(fulfillment_id: str, **fields: Any) -> Document:
+    """Return an order's fulfilment: shipped by courier; made as many seconds after ten as its id says."""
+    made = {"id": fulfillment_id, "createdAt": at(int(fulfillment_id))}
+    return {**made, "state": "Shipped", "method": "Courier", "trackingCode": None, **fields}
 
 
 def stage_change(change_id: str, stage: str, seconds: float, **fields: Any) -> Document:

@@ -62,4 +62,4 @@ def _differences(expected: Any, found: Any, path: str = "") -> list[str]:
 
 def _in_order(items: list[Any]) -> list[Any]:
     """Parts with an id have no order of their own."""
-    return sorted(items, key=lambda item: int(item["id"])) if items and "id" in items[0] else items
+    return sorted(items, key=lambda item: str(item["id"])) if items and "id" in items[0] else items

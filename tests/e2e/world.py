@@ -76,7 +76,7 @@ class World:
             """query($id: ID!) { order(id: $id) { id code state totalWithTax
                 lines { id quantity productVariant { sku } }
                 payments { id amount state refunds { id state } }
-                fulfillments { id state } } }""",
+                fulfillments { id state createdAt } } }""",
             id=self.orders[name],
         )
         return order

@@ -20,10 +20,12 @@ from tests.factory import (
     customer_changed,
     customer_deleted,
     event,
+    fulfillment,
     line,
     order_changed,
     order_deleted,
     payload,
+    payment,
     stage_change,
 )
 
@@ -167,16 +169,17 @@ def test_a_discount_is_what_was_taken_off() -> None:
 
 def test_settled_payments_and_refunds_count() -> None:
     refunds = [{"state": "Settled", "total": 300}, {"state": "Pending", "total": 200}]
-    found = order(payments=[
-        {"method": "card", "amount": 900, "state": "Settled", "refunds": refunds},
-        {"method": "transfer", "amount": 100, "state": "Authorized"},
-        {"method": "voucher", "amount": 50, "state": "Declined"},
-    ])  # fmt: skip
+    payments = [
+        payment("1", amount=900, refunds=refunds),
+        payment("2", amount=100, state="Authorized", method="transfer"),
+        payment("3", amount=50, state="Declined", method="voucher"),
+    ]
+    found = order(payments=payments)
     assert (found.total_paid, found.total_refunded, found.payment_method) == (Decimal(9), Decimal(3), "transfer")
 
 
 def test_the_method_of_a_declined_payment_is_better_than_none() -> None:
-    assert order(payments=[{"method": "card", "amount": 1, "state": "Declined"}]).payment_method == "card"
+    assert order(payments=[payment("1", state="Declined")]).payment_method == "card"
     assert order(payments=[]).payment_method is None
 
 
@@ -215,11 +218,17 @@ def test_a_line_without_a_product_is_named_by_its_variant() -> None:
 
 def test_a_tracking_number_is_the_shops_own_or_that_of_the_shipment_that_stands() -> None:
     shipments = [
-        {"state": "Shipped", "method": "Courier", "trackingCode": "A"},
-        {"state": "Cancelled", "method": "Pigeon", "trackingCode": "B"},
+        fulfillment("1", trackingCode="A"),
+        fulfillment("2", trackingCode="B", method="Pigeon", state="Cancelled"),
     ]
     assert (order(fulfillments=shipments).tracking_number, order(fulfillments=shipments).carrier) == ("A", "Courier")
     assert order(fulfillments=shipments, customFields={"trackingNumber": "T"}).tracking_number == "T"
+
+
+def test_payments_and_shipments_count_as_they_came_whatever_the_order_of_the_document() -> None:
+    payments = [payment("1", id="b"), payment("2", id="a", method="transfer")]
+    for listed in (payments, payments[::-1]):
+        assert order(payments=listed).payment_method == "transfer"
 
 
 def test_history_begins_with_the_placing_and_follows_each_change() -> None:

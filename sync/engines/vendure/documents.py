@@ -116,14 +116,18 @@ class Refund(_Document):
 
 
 class Payment(_Document):
+    id: str
     method: str
     amount: int
     state: str
+    created_at: Timestamp
     refunds: list[Refund] | None = None
 
 
 class Fulfillment(_Document):
+    id: str
     state: str
+    created_at: Timestamp
     method: str | None = None
     tracking_code: str | None = None
 

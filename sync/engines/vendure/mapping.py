@@ -6,7 +6,7 @@ order, whose lines stand in the aggregate order already (seen in Vendure 3.7: bo
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -57,6 +57,8 @@ ADDRESS_NAMES = {
     "phone_number": "phone_as_entered",
 }
 """Fields of an order's address → our names for them."""
+
+Part = TypeVar("Part", Payment, Fulfillment)
 
 UNUSED_PAYMENT_STATES = {"Declined", "Cancelled", "Error"}
 
@@ -116,8 +118,8 @@ def map_order(document: OrderDocument, read_at: datetime, context: Context) -> O
     precision = context.money_precision
     exponent = decimals(document.currency_code) if precision is None else precision
     fields = document.custom_fields or {}
-    shipment = _shipment(document.fulfillments or [])
-    payments = document.payments or []
+    shipment = _shipment(_in_order(document.fulfillments or []))
+    payments = _in_order(document.payments or [])
     to, bill_to = document.shipping_address, document.billing_address
     addresses = [address for address in (to, bill_to) if address is not None]
     phones = (phone_digits(address.phone_number, context.phone_region) for address in addresses)
@@ -268,6 +270,11 @@ def _stage(value: Any, where: str) -> DeliveryStage:
     return cast(DeliveryStage, value)
 
 
+def _in_order(parts: list[Part]) -> list[Part]:
+    """Return payments or fulfilments as they came to be: documents list them in any order where ids are UUIDs."""
+    return sorted(parts, key=lambda part: (part.created_at, part.id))
+
+
 def _payment_method(payments: list[Payment]) -> str | None:
     used = [payment for payment in payments if payment.state not in UNUSED_PAYMENT_STATES]
     return (used or payments)[-1].method if payments else None
@@ -288,7 +295,7 @@ def _shipment(fulfillments: list[Fulfillment]) -> Fulfillment | None:
 
 def _shipping_method(document: OrderDocument) -> str | None:
     names = (text(line.shipping_method.name) for line in document.shipping_lines or () if line.shipping_method)
-    return ", ".join(filter(None, names)) or None
+    return ", ".join(sorted(filter(None, names))) or None
 
 
 def _snapshot(address: OrderAddress | None) -> Json | None:

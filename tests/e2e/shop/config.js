@@ -3,15 +3,18 @@
  * The configuration of the test shop: everything that the server, the worker and the populating share.
  *
  * The database comes from the libpq variables (PGHOST, PGPORT, PGUSER, PGDATABASE), which `pg` reads itself.
- * What else differs between runs: SHOP_PORT, HOOK_ENDPOINT, HOOK_SECRET.
+ * What else differs between runs: SHOP_PORT, HOOK_ENDPOINT, HOOK_SECRET, and SHOP_IDS (`uuid`: ids are UUIDs, as some
+ * shops have them; otherwise numbers, as Vendure makes them by default).
  */
 const { CustomerSyncPlugin, DeliveryStatusPlugin } = require('@commerce-mirror/vendure-plugin');
 const {
+    AutoIncrementIdStrategy,
     DefaultGuestCheckoutStrategy,
     DefaultJobQueuePlugin,
     DefaultLogger,
     DefaultSchedulerPlugin,
     LogLevel,
+    UuidIdStrategy,
 } = require('@vendure/core');
 
 const { card, cashOnDelivery } = require('./payments');
@@ -40,7 +43,16 @@ const config = {
         requireVerification: true,
         superadminCredentials: { identifier: 'superadmin', password: 'only-for-tests' },
     },
-    dbConnectionOptions: { type: 'postgres', synchronize: process.env.SHOP_POPULATE === 'true', logging: false },
+    dbConnectionOptions: {
+        type: 'postgres',
+        synchronize: process.env.SHOP_POPULATE === 'true',
+        logging: false,
+        uuidExtension: 'pgcrypto', // its function is in Postgres itself; no extension is needed
+        installExtensions: false,
+    },
+    entityOptions: {
+        entityIdStrategy: process.env.SHOP_IDS === 'uuid' ? new UuidIdStrategy() : new AutoIncrementIdStrategy(),
+    },
     logger: new DefaultLogger({ level: LogLevel.Warn, timestamp: true }),
     orderOptions: {
         orderSellerStrategy: new SellerChannelStrategy(),

@@ -79,7 +79,7 @@ def _pack(world: World, name: str, quantities: dict[str, int], tracking_code: st
 
 
 def _move_parcel(world: World, name: str, number: int, state: str) -> None:
-    parcels = sorted(world.order(name)["fulfillments"], key=lambda parcel: int(parcel["id"]))
+    parcels = sorted(world.order(name)["fulfillments"], key=lambda parcel: parcel["createdAt"])
     world.admin.do(
         "transitionFulfillmentToState(id: ID!, state: String!)",
         on="Fulfillment",

@@ -1,0 +1,256 @@
+"""The drain applies what can be applied, isolates what cannot, and loses nothing when the database fails."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Mapping, Sequence
+from math import log2
+from typing import Any
+
+import asyncpg
+import pytest
+
+from sync.database import Database
+from sync.drain import Counts, Drain
+from sync.engines.base import Context, Event
+from sync.engines.registry import ENGINES
+from sync.records import Record
+from tests.factory import Document, customer_changed, event, line, order_changed, order_deleted
+from tests.flow.daemons import workers_waiting
+from tests.flow.serving import until
+from tests.mirror import Mirror
+
+ORDERS = "select source_id from public.customer_orders_summary order by source_id::int"
+LAPSED = "update mirror.webhook_events set available_at = now() - interval '1 second' where state = 'pending'"
+WORKER = "select pid from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+
+
+class CountedDatabase(Database):
+    """A door that remembers which functions were called through it."""
+
+    def __init__(self, dsn: str) -> None:
+        super().__init__(dsn, connections=1)
+        self.called: list[str] = []
+
+    async def call(self, function: str, **arguments: Any) -> Any:
+        self.called.append(function)
+        return await super().call(function, **arguments)
+
+
+async def outcomes(mirror: Mirror) -> dict[str, tuple[str, str | None]]:
+    """Return state and reason of each event, by the entity it is about."""
+    rows = await mirror.connection.fetch("select entity_id, state, reason from mirror.webhook_events")
+    return {row["entity_id"]: (row["state"], row["reason"]) for row in rows}
+
+
+async def settled(mirror: Mirror) -> None:
+    """Drain until nothing is pending any more."""
+
+    async def is_so() -> bool:
+        await mirror.drain().run()
+        return "pending" not in await mirror.events()
+
+    await until(is_so)
+
+
+async def test_a_type_that_we_do_not_know_is_stored_and_skipped(mirror: Mirror) -> None:
+    counts = await mirror.take(event("coupon.changed", "5", 1, {"code": "X"}), customer_changed("1", 1))
+    assert counts == Counts(applied=1, skipped=1, customers=1)
+    assert (await outcomes(mirror))["5"] == ("skipped", "events of the type 'coupon.changed' are not mirrored")
+
+
+async def test_what_cannot_be_mapped_is_dead_with_its_reason_and_the_rest_is_applied(mirror: Mirror) -> None:
+    counts = await mirror.take(order_changed("7", 1, totalWithTax="free"), order_changed("8", 1))
+    assert (counts.applied, counts.dead, counts.orders) == (1, 1, 1)
+    state, reason = (await outcomes(mirror))["7"]
+    assert state == "dead"
+    assert reason is not None
+    assert "`$.data.totalWithTax`" in reason
+
+
+POISON: dict[str, Document] = {
+    "a negative quantity": {"lines": [line("1", quantity=-1)]},
+    "more than an integer holds": {"lines": [line("1", quantity=2**31)]},
+    "the same line twice": {"lines": [line("1"), line("1")]},
+    "the code of another order": {"code": "CODE1"},
+}
+
+
+@pytest.mark.parametrize("fields", POISON.values(), ids=POISON)
+async def test_what_the_database_refuses_is_dead_alone(mirror: Mirror, fields: Document) -> None:
+    await mirror.take(order_changed("1", 1))
+    good = [order_changed(str(n), 1) for n in range(2, 18)]
+    counts = await mirror.take(*good[:5], order_changed("99", 1, **fields), *good[5:])
+    assert (counts.applied, counts.dead, counts.orders) == (16, 1, 16)
+    state, reason = (await outcomes(mirror))["99"]
+    assert (state, "SQLSTATE" in (reason or "")) == ("dead", True)
+    assert await mirror.column(ORDERS) == [str(n) for n in range(1, 18)]
+
+
+@pytest.mark.parametrize("positions", [[37], [0, 50]])
+async def test_a_poison_is_found_by_halving(mirror: Mirror, database: str, positions: list[int]) -> None:
+    size = 64
+    poisoned = {"lines": [line("1", quantity=-1)]}
+    await mirror.accept(*(order_changed(str(n), 1, **poisoned if n in positions else {}) for n in range(size)))
+    counted = CountedDatabase(database)
+    counts = await Drain(counted, slice_size=size).run()
+    await counted.close()
+    assert (counts.applied, counts.dead) == (size - len(positions), len(positions))
+    assert counted.called.count("apply_events") <= 1 + 2 * len(positions) * log2(size)
+
+
+async def test_a_fault_of_ours_kills_one_event_and_not_the_drain(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ENGINES, "shopify", FaultyEngine())
+    await mirror.accept(customer_changed("1", 1))
+    await mirror.connection.execute("update mirror.integrations set engine = 'shopify'")
+    assert await mirror.drain().run() == Counts(dead=1)
+    assert await mirror.events("reason") == ["a fault of the mirror: ZeroDivisionError; see its log"]
+
+
+class FaultyEngine:
+    """An engine with a fault."""
+
+    name = "shopify"
+
+    def verify(self, headers: Mapping[str, str], body: bytes, secrets: Sequence[str]) -> None:
+        raise NotImplementedError
+
+    def read(self, body: bytes) -> list[Event]:
+        raise NotImplementedError
+
+    def map(self, event_type: str, payload: bytes, context: Context) -> list[Record]:
+        raise ZeroDivisionError
+
+
+async def test_events_of_an_inactive_integration_wait_for_it(mirror: Mirror) -> None:
+    await mirror.connection.execute("update mirror.integrations set is_active = false")
+    assert await mirror.take(customer_changed("1", 1)) == Counts(retried=1)
+    assert await mirror.events("reason") == ["the integration is not active: activate it in mirror.integrations"]
+    await mirror.connection.execute("update mirror.integrations set is_active = true")
+    await mirror.connection.execute(LAPSED)
+    assert (await mirror.drain().run()).applied == 1
+
+
+async def test_events_of_an_engine_that_this_version_does_not_know_wait_for_one_that_does(mirror: Mirror) -> None:
+    await mirror.connection.execute("update mirror.integrations set engine = 'stripe'")
+    assert await mirror.take(customer_changed("1", 1)) == Counts(retried=1)
+    assert await mirror.events("reason") == ["this version does not know the engine stripe: install a newer mirror"]
+
+
+async def test_what_admins_change_of_an_integration_counts_at_the_next_drain(mirror: Mirror) -> None:
+    drain = mirror.drain()
+    for number, precision in enumerate((None, 3)):
+        await mirror.connection.execute("update mirror.integrations set money_precision = $1", precision)
+        await mirror.accept(order_changed(str(number), 1, totalWithTax=1000))
+        await drain.run()
+    totals = "select total_with_tax::text from public.customer_orders_summary order by source_id"
+    assert await mirror.column(totals) == ["10.00", "1.000"]
+
+
+async def test_two_stores_do_not_mix(mirror: Mirror) -> None:
+    await mirror.accept(customer_changed("1", 1, firstName="Here"), order_changed("7", 1))
+    store = await mirror.connection.fetchval(
+        "insert into public.stores (slug, name, currency, phone_region, timezone, locale) "
+        "values ('tokyo', 'Tokyo', 'JPY', 'JP', 'Asia/Tokyo', 'ja') returning id"
+    )
+    mirror.integration = await mirror.connection.fetchval(
+        "insert into mirror.integrations (store_id, slug, engine, secrets_variable) "
+        "values ($1, 'tokyo', 'vendure', 'TOKYO') returning id",
+        store,
+    )
+    there = customer_changed("1", 9, firstName="There", phoneNumber="090 1234 5678")
+    assert await mirror.take(there, order_deleted("7", 9)) == Counts(applied=4, customers=2, orders=2)
+    names = "select first_name from public.customers order by first_name"
+    assert await mirror.column(names) == ["Here", "There"]
+    assert await mirror.column("select phone_number from public.customers where store_id = $1", store) == [
+        "819012345678"
+    ]
+    assert sorted(await mirror.column("select deleted_at is null from public.customer_orders_summary")) == [False, True]
+
+
+async def test_a_run_takes_slice_after_slice_until_nothing_is_due(mirror: Mirror) -> None:
+    await mirror.accept(*(customer_changed(str(n), 1) for n in range(25)))
+    assert (await mirror.drain(slice_size=10).run()).applied == 25
+
+
+async def test_told_to_stop_it_finishes_the_slice_in_hand_and_takes_no_other(mirror: Mirror) -> None:
+    await mirror.accept(*(customer_changed(str(n), 1) for n in range(25)))
+    stop = asyncio.Event()
+    async with mirror.connection.transaction():
+        await mirror.connection.execute("lock table public.customers in exclusive mode")
+        running = asyncio.create_task(mirror.drain(slice_size=10).run(stop))
+        await workers_waiting(mirror.connection)
+        stop.set()
+    assert (await running).applied == 10
+    assert sorted(await mirror.events()) == ["applied"] * 10 + ["pending"] * 15
+
+
+async def test_a_slice_of_a_worker_that_died_is_applied_when_its_lease_lapses(mirror: Mirror) -> None:
+    await mirror.accept(customer_changed("1", 1), order_changed("7", 1))
+    await mirror.connection.execute("select mirror.claim_events(gen_random_uuid(), 10, '1 minute')")
+    assert await mirror.drain().run() == Counts()
+    await mirror.connection.execute(LAPSED)
+    assert await mirror.drain().run() == Counts(applied=2, customers=1, orders=1)
+
+
+async def test_a_deadlock_is_tried_again(mirror: Mirror, database: str) -> None:
+    await mirror.take(customer_changed("1", 1), customer_changed("2", 1))
+    await mirror.accept(customer_changed("1", 2, firstName="A"), customer_changed("2", 2, firstName="B"))
+    other = await asyncpg.connect(database)
+    async with other.transaction():
+        await other.execute("update public.customers set title = 'Ms' where source_id = '2'")
+        running = asyncio.create_task(mirror.drain().run())
+        await workers_waiting(mirror.connection)  # it holds 1 and waits for 2
+        await other.execute("update public.customers set title = 'Ms' where source_id = '1'")
+    await other.close()
+    assert await running == Counts(retried=2)
+    assert all("deadlock detected" in reason for reason in await mirror.events("reason") if reason)
+    await settled(mirror)
+    assert await mirror.column("select first_name from public.customers order by 1") == ["A", "B"]
+
+
+async def test_a_connection_that_is_lost_in_the_middle_loses_nothing(mirror: Mirror) -> None:
+    await mirror.accept(customer_changed("1", 1), order_changed("7", 1))
+    async with mirror.connection.transaction():
+        await mirror.connection.execute("lock table public.customers in exclusive mode")
+        running = asyncio.create_task(mirror.drain().run())
+        await workers_waiting(mirror.connection)
+        for pid in await mirror.column(WORKER):
+            await mirror.connection.execute("select pg_terminate_backend($1)", pid)
+        assert await running == Counts(retried=2)
+    await settled(mirror)
+    assert await mirror.events() == ["applied", "applied"]
+    assert await mirror.column(ORDERS) == ["7"]
+
+
+async def test_what_keeps_failing_for_now_is_taken_apart_so_that_the_rest_goes_on(mirror: Mirror) -> None:
+    """One event waits for a row that somebody holds; it is tried again and again, the others are applied."""
+    await mirror.take(order_changed("1", 1))
+    await mirror.connection.execute(f"alter role postgres in database {await _name(mirror)} set lock_timeout = 300")
+    await mirror.database.close()  # the next call has the time-out
+    await mirror.accept(*(order_changed(str(n), 2, customer=None) for n in range(1, 5)))
+    await mirror.connection.execute("update mirror.webhook_events set attempts = 3 where state = 'pending'")
+    async with mirror.connection.transaction():
+        await mirror.connection.execute("select from public.customer_orders_summary where source_id = '1' for update")
+        counts = await mirror.drain().run()
+    assert (counts.applied, counts.retried) == (3, 1)
+    await mirror.connection.execute(LAPSED)
+    await settled(mirror)
+
+
+async def _name(mirror: Mirror) -> str:
+    return str(await mirror.connection.fetchval("select quote_ident(current_database())"))
+
+
+async def test_of_any_two_states_in_hand_at_once_the_newer_stays(mirror: Mirror, database: str) -> None:
+    """Two workers hold the two states of one order; whichever is written first, the newer one is what stays."""
+    for number, versions in enumerate(itertools.permutations((1, 2))):
+        order_id = str(number)
+        for version in versions:
+            await mirror.accept(order_changed(order_id, version, state=f"V{version}"))
+        await asyncio.gather(*(mirror.drain(slice_size=1).drain_slice() for _ in versions))
+        await settled(mirror)
+        assert (await mirror.order(order_id))["order_state"] == "V2"
