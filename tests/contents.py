@@ -1,7 +1,7 @@
 """All that the mirror's tables say, row by row, so that two mirrors can be compared.
 
-Left out is what tells of the writing and not of the shop: our own ids and the times at which a row was written. A
-foreign id is replaced by the engine's id of what it points to.
+Left out is what tells of the mirror and not of the shop: our own ids, the batch that was open when an order came, and
+the times at which a row was written. A foreign id is replaced by the engine's id of what it points to.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import asyncpg
 
-WRITING = "{id, store_id, customer_id, order_summary_id, created_at}"
+WRITING = "{id, store_id, customer_id, order_summary_id, batch_id, joined_batch_at, created_at}"
 TABLES = {
     "customers": "select to_jsonb(t) - 'updated_at' as row, null as owner from public.customers t",
     "customer_addresses": """

@@ -9,6 +9,7 @@ from typing import Any
 
 import asyncpg
 
+from tests import factory
 from tests.database.shop import BATCHES, Shop, pre_order
 from tests.factory import START, at, stage_change
 
@@ -18,7 +19,7 @@ DAY = 24 * 3600
 
 def payment(amount: int, method: str = "card", **fields: Any) -> list[dict[str, Any]]:
     """Return an order's payments: one, settled."""
-    return [{"method": method, "amount": amount, "state": "Settled", "refunds": [], **fields}]
+    return [{**factory.payment("1"), "method": method, "amount": amount, **fields}]
 
 
 def refunded(amount: int) -> list[dict[str, Any]]:
@@ -141,7 +142,7 @@ async def test_attention_has_one_reason_an_order(shop: Shop) -> None:
     await shop.place("1", "2", "3", "4", orderPlacedAt=long_ago, payments=[])
     await shop.place("5", "6", orderPlacedAt=long_ago)
     await shop.place("7", payments=[])
-    await shop.place("8", payments=[{"method": "cash-on-delivery", "amount": 100000, "state": "Authorized"}])
+    await shop.place("8", payments=payment(100000, "cash-on-delivery", state="Authorized"))
     await shop.cancel("1")
     for order in ("2", "8"):
         await shop.edit_delivery(order, stage="SOURCING")

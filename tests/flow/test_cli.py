@@ -22,6 +22,7 @@ import pytest
 
 from sync import embedded, postmaster
 from sync.cli import main
+from sync.migrate import migrations, supabase_folder
 from tests.factory import customer_changed
 from tests.hooks import body_of, signed
 from tests.postgres import TestServer
@@ -213,7 +214,7 @@ def test_a_port_that_is_taken_is_said_so(home: Path) -> None:
 
 def test_migrate_a_second_time_has_nothing_to_do(server: TestServer, bare_database: str, tmp_path: Path) -> None:
     first = mirror(tmp_path, "migrate", DATABASE_URL=server.superuser(bare_database))
-    assert first == (0, "applied 20261120000000_initial\n")
+    assert first == (0, "".join(f"applied {m.title}\n" for m in migrations(supabase_folder())))
     second = mirror(tmp_path, "migrate", DATABASE_URL=server.superuser(bare_database))
     assert second == (0, "Nothing to apply: the schema is current.\n")
 

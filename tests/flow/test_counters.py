@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 from sync.database import connect
 from tests.database.shop import ASSIGNMENTS, BATCHES, DELIVERY, ORDERS, pre_order
 from tests.database.studio import Studio, studio
-from tests.factory import Document, at, customer_changed, order_changed, order_deleted
+from tests.factory import Document, at, customer_changed, order_changed, order_deleted, payment
 from tests.flow.recount import STAGES, Recount
 from tests.mirror import Mirror
 from tests.postgres import TestServer
@@ -129,7 +129,7 @@ def event(what: Any, read_at: int) -> Document:
         orderPlacedAt=placed_at(order_id),
         lines=[pre_order(f"{order_id}-1", quantity=fields.pop("quantity"))],
         customFields={"deliveryStage": stage} if stage else {},
-        payments=[{"method": "card", "amount": 100000, "state": "Settled", "refunds": refunds}],
+        payments=[payment("1", refunds=refunds)],
     )  # fmt: skip
 
 
