@@ -4,8 +4,8 @@
 -- has the real ones. May be applied again at any time. It follows hosted Supabase closely where our schema
 -- could tell the difference, in rights above all, and leaves out the rest.
 
--- Roles belong to the whole server, which several databases may prepare at once.
-select pg_advisory_xact_lock(hashtext('commerce-mirror: platform'));
+-- Roles belong to the whole server, which several databases may prepare at once; an advisory lock is of one database only.
+lock table pg_catalog.pg_authid in share row exclusive mode;
 
 do $$
 declare

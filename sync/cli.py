@@ -146,7 +146,8 @@ def up(settings: Settings) -> None:
     """
     interrupts.treat_sigterm_as_interrupt()
     port = settings.port or embedded.free_port()
-    address = f"http://{settings.host}:{port}"
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    address = f"http://{host}:{port}"
 
     async def stay() -> None:
         async with running(address, {**ground.environment, "MIRROR_PORT": str(port)}):

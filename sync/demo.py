@@ -34,8 +34,11 @@ DRAIN_SECONDS = 60
 
 UNUSED_DATABASES = """
     select datname from pg_database
-    where datname like 'demo\\_%' and datname not in (select datname from pg_stat_activity where datname is not null)
+    where
+        datname like 'demo\\_%' and datname not in (select datname from pg_stat_activity where datname is not null)
+        and (pg_stat_file('base/' || oid || '/PG_VERSION')).modification < now() - interval '1 minute'
 """
+"""Not the youngest: a demo that is just starting is not connected to its own all the time."""
 
 
 class DemoError(Exception):

@@ -112,9 +112,15 @@ def start(folder: Path) -> EmbeddedPostgres:
         with _turn(folder):
             cluster = _Cluster.of(folder)
             cluster.create_if_missing()
-            port = cluster.ensure_running()
-            server = EmbeddedPostgres(folder, port, _read_passwords(folder), _enter(folder))
-    atexit.register(server.stop)
+            use = _enter(folder)
+            try:
+                server = EmbeddedPostgres(folder, cluster.ensure_running(), _read_passwords(folder), use)
+                atexit.register(server.stop)
+            except BaseException:  # Ctrl-C, too: Postgres may be on its way already, and nobody else would stop it
+                with use:
+                    if _is_last(use):
+                        cluster.stop()
+                raise
     return server
 
 

@@ -35,12 +35,15 @@ class Process:
         self._environment = {**os.environ, **environment, SUPERVISED: "1"}
         self._log_file = log_file
         self._child: asyncio.subprocess.Process | None = None
+        self.has_ended = False
+        """Whether it ended by itself at least once."""
 
     async def keep_running(self) -> None:
         """Run it, again whenever it ends, until cancelled; then stop it."""
         try:
             while True:
                 code = await self._run()
+                self.has_ended = True
                 log.error("process.ended", command=self._arguments[0], exit_code=code, action="starting it again")
                 await asyncio.sleep(RESTART_SECONDS)
         finally:

@@ -88,8 +88,18 @@ def _listed(error: EnvValidationError) -> str:
 
 
 def _is_postgres_url(value: str | None) -> None:
-    if value is not None and urlsplit(value).scheme not in {"postgres", "postgresql"}:
-        raise ValidationError("must look like postgresql://user:password@host:5432/postgres")
+    if value is None:
+        return
+    try:
+        parts = urlsplit(value)
+        is_one = parts.scheme in {"postgres", "postgresql"} and parts.port != 0 and not parts.fragment
+    except ValueError:  # its text may quote the password
+        is_one = False
+    if not is_one:
+        raise ValidationError(
+            "must look like postgresql://user:password@host:5432/postgres, with /, #, ?, [, ] and @ in the password "
+            "written as %2F, %23, %3F, %5B, %5D and %40."
+        )
 
 
 def _between(low: float, high: float) -> Callable[[float], None]:

@@ -93,7 +93,7 @@ async def running(address: str, environment: Mapping[str, str], logs: Path | Non
     ]
     tasks = [asyncio.create_task(process.keep_running()) for process in processes]
     try:
-        await _wait_until_ready(address, logs)
+        await _wait_until_ready(address, processes[0], logs)
         yield
     finally:
         for task in tasks:
@@ -104,15 +104,18 @@ async def running(address: str, environment: Mapping[str, str], logs: Path | Non
 def _require_free(address: str) -> None:
     """Raise StackError if the API could not listen there: whoever does would be taken for it."""
     parts = urlsplit(address)
+    host = parts.hostname or ""
     try:
-        socket.create_server((parts.hostname or "", parts.port or 0)).close()
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.create_server((host, parts.port or 0), family=family).close()
     except OSError as error:
         raise StackError(
             f"The API cannot listen at {address}: {error.strerror}. Choose another MIRROR_PORT."
         ) from error
 
 
-async def _wait_until_ready(address: str, logs: Path | None) -> None:
+async def _wait_until_ready(address: str, api: Process, logs: Path | None) -> None:
+    where = f"see {logs}" if logs else "see above"
     async with httpx.AsyncClient(base_url=address, timeout=2) as client:
         for _ in range(START_SECONDS * 10):
             try:
@@ -120,9 +123,10 @@ async def _wait_until_ready(address: str, logs: Path | None) -> None:
                     return
             except httpx.TransportError:
                 pass
+            if api.has_ended:
+                raise StackError(f"The API does not start: {where}.")
             await asyncio.sleep(0.1)
-    where = f"see {logs}" if logs else "see above"
-    raise StackError(f"The API did not answer at {address} within {START_SECONDS} s: {where}")
+    raise StackError(f"The API did not answer at {address} within {START_SECONDS} s: {where}.")
 
 
 def _kept_secret(file: Path) -> str:

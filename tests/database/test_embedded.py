@@ -49,9 +49,9 @@ async def ask(dsn: str, question: str) -> object:
         await connection.close()
 
 
-def start_elsewhere(folder: Path, then: str) -> subprocess.Popen[str]:
-    """Start the folder's server in a process of its own, which then runs a line of Python."""
-    start = f"import sys, pathlib, sync.embedded as e\nserver = e.start(pathlib.Path({str(folder)!r}))"
+def start_elsewhere(folder: Path, then: str, before: str = "") -> subprocess.Popen[str]:
+    """Start the folder's server in a process of its own, which runs a line of Python before and one after."""
+    start = f"import sys, pathlib, sync.embedded as e\n{before}\nserver = e.start(pathlib.Path({str(folder)!r}))"
     return subprocess.Popen(
         [sys.executable, "-c", f"{start}\nprint(server.port, flush=True)\n{then}"],
         cwd=CHECKOUT,
@@ -70,6 +70,18 @@ def read_line(process: subprocess.Popen[str]) -> str:
 
 def is_running(folder: Path) -> bool:
     return postmaster.running(folder / "data") is not None
+
+
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
+def test_told_to_stop_in_the_middle_of_the_start_it_leaves_no_server(folder: Path, told: signal.Signals) -> None:
+    with embedded.start(folder):
+        pass
+    process = start_elsewhere(folder, "", "import sync.interrupts; sync.interrupts.treat_sigterm_as_interrupt()")
+    while not (folder / "data" / "postmaster.pid").exists():
+        assert process.poll() is None
+    process.send_signal(told)
+    process.communicate(timeout=60)
+    assert not is_running(folder)
 
 
 async def test_it_has_the_roles_and_settings_of_a_supabase_project(folder: Path) -> None:

@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
+from sync import embedded
 from sync.migrate import Applied, MigrationError, migrate, migrations, pending, supabase_folder
-from tests.postgres import TestServer
+from tests.postgres import TestServer, with_database
 
 HISTORY = "select version, name, statements from supabase_migrations.schema_migrations order by version"
 
@@ -123,6 +124,18 @@ async def test_the_platform_may_be_applied_again(server: TestServer, platform_da
     sql = (supabase_folder() / "platform.sql").read_text()
     await run(server.superuser(database), sql)
     await run(server.superuser(database), sql)
+
+
+async def test_several_databases_of_a_new_server_may_get_the_platform_at_once(tmp_path: Path) -> None:
+    with embedded.start(tmp_path / "new") as server:
+        names = ["one", "two", "three"]
+        for name in names:
+            await run(server.superuser_dsn, f"create database {name} owner postgres")
+        migrating = (
+            migrate(with_database(server.dsn, name), superuser_dsn=with_database(server.superuser_dsn, name))
+            for name in names
+        )
+        assert [applied.platform for applied in await asyncio.gather(*migrating)] == [True, True, True]
 
 
 async def test_without_the_rights_to_make_the_platform_the_error_says_what_to_do(

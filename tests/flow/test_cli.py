@@ -212,6 +212,14 @@ def test_a_port_that_is_taken_is_said_so(home: Path) -> None:
     assert not is_running(home)
 
 
+def test_an_api_that_does_not_start_is_not_waited_for(home: Path) -> None:
+    code, output = mirror(home, "up", MIRROR_PORT="0", VENDURE_HOOK_SECRETS="bad")
+    assert code == 1
+    assert output.count("VENDURE_HOOK_SECRETS: must be whsec_") == 1
+    assert "The API does not start: see above." in output
+    assert not is_running(home)
+
+
 def test_migrate_a_second_time_has_nothing_to_do(server: TestServer, bare_database: str, tmp_path: Path) -> None:
     first = mirror(tmp_path, "migrate", DATABASE_URL=server.superuser(bare_database))
     assert first == (0, "".join(f"applied {m.title}\n" for m in migrations(supabase_folder())))

@@ -52,8 +52,22 @@ def test_one_error_lists_all_that_is_wrong(monkeypatch: pytest.MonkeyPatch) -> N
     assert "postgresql://user:password@host" in message
 
 
-def test_a_wrong_address_is_not_repeated_for_it_may_hold_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DATABASE_URL", "mysql://me:opensesame@host/shop")
+@pytest.mark.parametrize(
+    "address",
+    [
+        "mysql://me:opensesame@host/shop",
+        "postgresql://me:opensesame#1@host/shop",
+        "postgresql://me:opensesame/1@host/shop",
+        "postgresql://me:opensesame?1@host/shop",
+        "postgresql://me:[opensesame@host/shop",
+        "postgresql://me:opensesame@host:port/shop",
+        "postgresql://me:opensesame@host:70000/shop",
+    ],
+)
+def test_a_wrong_address_is_not_repeated_for_it_may_hold_a_password(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", address)
     with pytest.raises(SettingsError) as caught:
         load_settings()
     assert "opensesame" not in str(caught.value)
