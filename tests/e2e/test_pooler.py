@@ -22,6 +22,7 @@ from sync.migrate import migrate
 from sync.recording import load_recording
 from sync.replay import replay
 from sync.stack import SECRETS_VARIABLE, make_secret, running
+from tests.e2e.shop import free_port
 
 PGBOUNCER = "/usr/sbin/pgbouncer"
 SETTINGS = """
@@ -38,13 +39,6 @@ default_pool_size = {sessions}
 max_prepared_statements = 0
 logfile = {folder}/log
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture(params=["transaction", "session"])
