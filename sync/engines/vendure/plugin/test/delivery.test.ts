@@ -118,6 +118,17 @@ describe('Delivery', () => {
       await mirror.settled();
     });
 
+    test('sets aside a change that cannot be read, and lets the others pass', async () => {
+      await mirror.shop.kill('worker');
+      await mirror.shop.sql(`insert into customer_sync_note (kind, "entityId") values ('order', 'none')`);
+      const ids = await newCustomers(3);
+      await mirror.shop.start('worker');
+      await Promise.all(ids.map((id) => mirror.converged('customer', id)));
+      await eventually(async () => expect(await notes()).toMatchObject([{ entityId: 'none' }]));
+      expect(mirror.shop.log).toMatch(/The shop could not read order none/);
+      await mirror.shop.sql(`delete from customer_sync_note where "entityId" = 'none'`);
+    });
+
     test('sends notes of one entity as one event', async () => {
       await mirror.shop.kill('worker');
       const [id = ''] = await newCustomers(1);

@@ -68,15 +68,32 @@ export class Sender {
   }
 
   private async deliver(changes: Change[], readAt: string): Promise<Unavailable | undefined> {
-    const states = await this.reader.read(wanted(changes));
-    const events = changes.flatMap((change) => toEvent(this.runId, change, states, readAt) ?? []);
-    const sent = new Set(events.map(({ change }) => change));
-    await this.queue.forget(notesOf(changes.filter((change) => !sent.has(change))));
+    const events = await this.events(changes, readAt);
     let outage: Unavailable | undefined;
     for (const part of slice(events, this.options.batchSize)) {
       outage = await this.post(part, outage);
     }
     return outage;
+  }
+
+  /** What is to be posted; of what is not, the notes are forgotten. Unreadable: halve until the culprit is alone. */
+  private async events(changes: Change[], readAt: string): Promise<OutgoingEvent[]> {
+    let events: OutgoingEvent[];
+    try {
+      const states = await this.reader.read(wanted(changes));
+      events = changes.flatMap((change) => toEvent(this.runId, change, states, readAt) ?? []);
+    } catch (error) {
+      if (changes.length === 1) {
+        await this.setAside(changes[0] as Change, 'The shop could not read', String(error));
+        return [];
+      }
+      const half = Math.ceil(changes.length / 2);
+      const first = await this.events(changes.slice(0, half), readAt);
+      return [...first, ...(await this.events(changes.slice(half), readAt))];
+    }
+    const sent = new Set(events.map(({ change }) => change));
+    await this.queue.forget(notesOf(changes.filter((change) => !sent.has(change))));
+    return events;
   }
 
   /** Post and settle; after an outage give the notes back without a try. Refused: halve until the culprit is alone. */
@@ -89,7 +106,7 @@ export class Sender {
     if (outcome.kind === 'accepted') {
       await this.queue.forget(notesOf(events.map(({ change }) => change)));
     } else if (events.length === 1) {
-      await this.setAside(events[0] as OutgoingEvent, outcome.reason);
+      await this.setAside((events[0] as OutgoingEvent).change, 'The mirror refused', outcome.reason);
     } else {
       const half = Math.ceil(events.length / 2);
       return this.post(events.slice(half), await this.post(events.slice(0, half)));
@@ -97,14 +114,13 @@ export class Sender {
     return undefined;
   }
 
-  private async setAside({ change }: OutgoingEvent, reason: string): Promise<void> {
-    const { kind, entityId, notes } = change;
+  private async setAside({ kind, entityId, notes }: Change, what: string, reason: string): Promise<void> {
     const refusals = Math.max(...notes.map((note) => note.refusals));
     await this.queue.defer(notes, backoffMs(refusals));
     if (refusals === 0) {
       Logger.error(
-        `The mirror refused ${kind} ${entityId} (${reason}). It is kept in customer_sync_note and tried again, and ` +
-          'others go on. Compare the versions of plugin and mirror; the mirror logs what is wrong with the document.',
+        `${what} ${kind} ${entityId} (${reason}). It is kept in customer_sync_note and tried again, and others go on. ` +
+          'Compare the versions of plugin and mirror; the mirror logs what is wrong with the document.',
         LOGGER_CTX,
       );
     }
