@@ -68,8 +68,8 @@ class Daemon:
             began = time.monotonic()
             try:
                 await self._database.listen(CHANNEL, self._wake)
-            except Retry as retry:
-                log.warning("daemon.not_listening", reason=retry.reason, action="polling meanwhile")
+            except (Retry, Reject) as error:
+                log.warning("daemon.not_listening", reason=error.reason, action="polling meanwhile")
             if time.monotonic() - began > WAIT_SECONDS[-1]:
                 failures = 0  # it did listen for a while
             await asyncio.sleep(_wait_seconds(failures))

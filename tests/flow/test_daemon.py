@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from sync import embedded
 from sync.daemon import Daemon
@@ -22,6 +24,7 @@ from tests.factory import Document, customer_changed, order_changed
 from tests.flow.daemons import daemon, workers_waiting
 from tests.flow.serving import until
 from tests.mirror import Mirror
+from tests.postgres import TestServer
 
 LOCK = "lock table public.customers in exclusive mode"
 CLAIMED = "select count(*) from mirror.webhook_events where attempts > 0"
@@ -178,3 +181,29 @@ async def bring(dsn: str, event: Document) -> None:
             await applied(mirror)
     finally:
         await connection.close()
+
+
+async def test_a_database_that_lets_nobody_in_for_now_is_waited_for(server: TestServer, migrated_template: str) -> None:
+    name = f"{migrated_template}_later"
+    stop = asyncio.Event()
+    async with connect(server.owner(name)) as door:
+        task = asyncio.create_task(Daemon(door, load_settings()).run(stop))
+        with capture_logs() as logs:
+            await until(in_log(logs, "daemon.not_listening"))
+        assert not task.done()
+        await asyncio.to_thread(server.run, f"create database {name} owner postgres template {migrated_template}")
+        connection = await asyncpg.connect(server.owner(name))
+        mirror = await Mirror.over(door, connection)
+        await mirror.accept(*shop())
+        await applied(mirror)
+        await connection.close()
+        stop.set()
+        await task
+    await asyncio.to_thread(server.drop, name)
+
+
+def in_log(logs: list[MutableMapping[str, Any]], event: str) -> Callable[[], Awaitable[bool]]:
+    async def is_so() -> bool:
+        return any(entry["event"] == event for entry in logs)
+
+    return is_so
