@@ -64,7 +64,10 @@ export class EventWatch {
       const { queryRunner } = this.connection.getRepository(ctx, 'Order').manager;
       await this.inRunner(queryRunner, touches());
     } catch (error) {
-      Logger.error(`Could not note a change: ${error}. "mirror reconcile" finds it.`, LOGGER_CTX);
+      Logger.error(
+        `Could not note a change: ${error}. Save the same customer or order once more to send it.`,
+        LOGGER_CTX,
+      );
     }
   }
 

@@ -21,8 +21,8 @@ export interface Touch {
 export const LOGGER_CTX = 'CustomerSync';
 
 const REMEDY =
-  'The shop went on; the mirror learns of this change by the next one of the same customer or order, or by ' +
-  '"mirror reconcile". If the table customer_sync_note is missing, run the migration the README describes.';
+  'The shop went on; the mirror learns of this change by the next one of the same customer or order. ' +
+  'If the table customer_sync_note is missing, run the migration the README describes.';
 
 @Injectable()
 export class Notebook {
