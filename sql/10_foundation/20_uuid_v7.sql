@@ -1,5 +1,6 @@
 -- Primary keys are UUIDv7 (RFC 9562): ordered by time, so inserts stay at the right edge of the index.
--- Postgres 18 makes them itself; older versions get the same layout from a random UUID.
+-- Postgres 18 makes them itself; older versions get the same layout:
+-- milliseconds, then version 7 and the fraction of the millisecond in 12 bits, then random ones.
 
 do $create$
 begin
@@ -14,21 +15,17 @@ begin
         set search_path = ''
         as $body$
             select encode(
-                set_bit(
-                    set_bit(
-                        overlay(
-                            uuid_send(gen_random_uuid())
-                            placing substring(
-                                int8send(floor(extract(epoch from clock_timestamp()) * 1000)::bigint) from 3
-                            )
-                            from 1 for 6
-                        ),
-                        52, 1
-                    ),
-                    53, 1
+                overlay(
+                    overlay(
+                        uuid_send(gen_random_uuid())
+                        placing substring(int8send(t.microseconds / 1000) from 3) from 1 for 6
+                    )
+                    placing substring(int4send((28672 + t.microseconds % 1000 * 4096 / 1000)::integer) from 3)
+                    from 7 for 2
                 ),
                 'hex'
             )::uuid
+            from (select (extract(epoch from clock_timestamp()) * 1000000)::bigint as microseconds) as t
         $body$;
     end if;
 end

@@ -38,7 +38,6 @@ create table public.customer_orders_summary (
     source_delivery_stage public.delivery_stage,
     source_tracking_number text,
     unique (store_id, source, source_id),
-    unique (store_id, order_code),
     constraint customer_orders_summary_is_placed check (
         source_version = '-infinity'
         or num_nulls(
@@ -83,6 +82,8 @@ create index customer_orders_summary_cancelled_in_batch on public.customer_order
 where batch_id is not null and (cancelled_at is not null or deleted_at is not null);
 create index customer_orders_summary_unpaid on public.customer_orders_summary (store_id)
 where cancelled_at is null and deleted_at is null and total_paid < total_with_tax and delivery_stage > 'ORDER_CONFIRMED';
+create unique index customer_orders_summary_order_code on public.customer_orders_summary (store_id, order_code)
+where deleted_at is null;
 create index customer_orders_summary_customer_id on public.customer_orders_summary (customer_id);
 create index customer_orders_summary_order_date on public.customer_orders_summary (store_id, order_date);
 create index customer_orders_summary_delivery_stage on public.customer_orders_summary (store_id, delivery_stage);

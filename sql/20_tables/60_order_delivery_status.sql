@@ -25,8 +25,7 @@ create table public.order_delivery_status (
             when 'DISPATCHED' then dispatched_at
             when 'DELIVERED' then delivered_at
         end
-    ) stored,
-    unique (store_id, order_code)
+    ) stored
 ) with (fillfactor = 85);
 
 comment on table public.order_delivery_status is 'Where each order is now: one of five stages.';
@@ -44,6 +43,7 @@ comment on column public.order_delivery_status.stage_since is 'Since when the or
 
 create index order_delivery_status_open on public.order_delivery_status (store_id, stage, stage_since)
 where stage <> 'DELIVERED' and not is_cancelled;
+create index order_delivery_status_order_code on public.order_delivery_status (store_id, order_code);
 create index order_delivery_status_stage on public.order_delivery_status (store_id, stage);
 
 create trigger touch_updated_at before update on public.order_delivery_status

@@ -9,7 +9,8 @@ comment on schema mirror is
 revoke all on schema mirror from public;
 grant usage on schema mirror to service_role;
 -- Primary keys are UUIDv7 (RFC 9562): ordered by time, so inserts stay at the right edge of the index.
--- Postgres 18 makes them itself; older versions get the same layout from a random UUID.
+-- Postgres 18 makes them itself; older versions get the same layout:
+-- milliseconds, then version 7 and the fraction of the millisecond in 12 bits, then random ones.
 
 do $create$
 begin
@@ -24,21 +25,17 @@ begin
         set search_path = ''
         as $body$
             select encode(
-                set_bit(
-                    set_bit(
-                        overlay(
-                            uuid_send(gen_random_uuid())
-                            placing substring(
-                                int8send(floor(extract(epoch from clock_timestamp()) * 1000)::bigint) from 3
-                            )
-                            from 1 for 6
-                        ),
-                        52, 1
-                    ),
-                    53, 1
+                overlay(
+                    overlay(
+                        uuid_send(gen_random_uuid())
+                        placing substring(int8send(t.microseconds / 1000) from 3) from 1 for 6
+                    )
+                    placing substring(int4send((28672 + t.microseconds % 1000 * 4096 / 1000)::integer) from 3)
+                    from 7 for 2
                 ),
                 'hex'
             )::uuid
+            from (select (extract(epoch from clock_timestamp()) * 1000000)::bigint as microseconds) as t
         $body$;
     end if;
 end
@@ -242,7 +239,6 @@ create table public.customer_orders_summary (
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
     unique (store_id, source, source_id),
-    unique (store_id, order_code),
     constraint customer_orders_summary_is_placed check (
         source_version = '-infinity'
         or num_nulls(
@@ -274,6 +270,8 @@ comment on column public.customer_orders_summary.cancelled_at is
 comment on column public.customer_orders_summary.deleted_at is
 'When, by the engine''s clock, the order was found deleted.';
 
+create unique index customer_orders_summary_order_code on public.customer_orders_summary (store_id, order_code)
+where deleted_at is null;
 create index customer_orders_summary_customer_id on public.customer_orders_summary (customer_id);
 create index customer_orders_summary_order_date on public.customer_orders_summary (store_id, order_date);
 create index customer_orders_summary_delivery_stage on public.customer_orders_summary (store_id, delivery_stage);
@@ -323,8 +321,7 @@ create table public.order_delivery_status (
     carrier text,
     updated_by text not null,
     created_at timestamptz not null default now(),
-    updated_at timestamptz not null default now(),
-    unique (store_id, order_code)
+    updated_at timestamptz not null default now()
 ) with (fillfactor = 85);
 
 comment on table public.order_delivery_status is 'Where each order is now: one of five stages.';
@@ -332,6 +329,7 @@ comment on column public.order_delivery_status.tracking_number is
 'The courier''s number; customers see it from DISPATCHED on.';
 comment on column public.order_delivery_status.updated_by is 'Who set it last: the engine''s name, or a person''s.';
 
+create index order_delivery_status_order_code on public.order_delivery_status (store_id, order_code);
 create index order_delivery_status_stage on public.order_delivery_status (store_id, stage);
 
 create trigger touch_updated_at before update on public.order_delivery_status
