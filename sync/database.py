@@ -30,6 +30,9 @@ TRANSIENT_CLASSES = ("08", "25", "40", "53", "55", "57", "58", "XX")
 """Classes of SQLSTATE that say nothing about the arguments: connection, transaction state, rollback,
 resources, not in a state for it, operator intervention, system error, internal error (Postgres, appendix A)."""
 
+ORDER_CODE_INDEX = "customer_orders_summary_order_code"
+"""Two orders with one code are a matter of time: the one that had it gave it up, or is deleted, by a later event."""
+
 CONNECT_SECONDS = 10
 CALL_SECONDS = 60
 """A call that takes longer is given up, and may be tried again."""
@@ -170,6 +173,8 @@ def _translated(error: Exception) -> Retry | Reject:
     """Say what to do about an error of asyncpg. Detail lines stay out: they quote the data."""
     if not isinstance(error, asyncpg.PostgresError):
         return Retry(f"the database cannot be reached: {type(error).__name__}")
+    if isinstance(error, asyncpg.UniqueViolationError) and error.constraint_name == ORDER_CODE_INDEX:
+        return Retry("another order has this code for now: its own change has not arrived yet")
     state = error.sqlstate or "XX000"
     reason = f"{error.args[0] if error.args else type(error).__name__} (SQLSTATE {state})"
     if state.startswith(TRANSIENT_CLASSES) or isinstance(error, asyncpg.InvalidPasswordError):

@@ -28,6 +28,7 @@ declare
     v_store_id uuid;
     v_source public.commerce_engine;
     v_known jsonb;
+    v_deleted text[];
     v_written uuid[];
     v_emails text[];
     v_actor text;
@@ -41,10 +42,9 @@ begin
 
     -- Lock what is there in key order, and remember the addresses that may become free.
     select
-        coalesce(
-            jsonb_object_agg(known.source_id, case when known.deleted_at is null then known.email end), '{}'
-        )
-    into v_known
+        coalesce(jsonb_object_agg(known.source_id, known.email), '{}'),
+        array_agg(known.source_id) filter (where known.deleted_at is not null)
+    into v_known, v_deleted
     from (
         select c.source_id, c.email, c.deleted_at
         from public.customers as c
@@ -104,7 +104,8 @@ begin
     select
         array_agg(distinct w.id),
         array_agg(distinct e.email) filter (
-            where e.email is not null and w.email is distinct from (v_known ->> w.source_id)
+            where e.email is not null
+            and (w.email is distinct from (v_known ->> w.source_id) or w.source_id = any(v_deleted))
         ),
         bool_or(w.was_there and not v_known ? w.source_id)
     into v_written, v_emails, v_was_overtaken

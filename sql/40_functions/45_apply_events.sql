@@ -41,9 +41,9 @@ begin
         v_customers := v_customers
             + mirror.upsert_customers(v_integration_id, v_records)
             + mirror.delete_customers(v_integration_id, v_records -> 'deleted_customers');
-        v_orders := v_orders
-            + mirror.upsert_orders(v_integration_id, v_records)
-            + mirror.delete_orders(v_integration_id, v_records -> 'deleted_orders');
+        -- Deletions first: the code of a deleted order may be another's by now.
+        v_orders := v_orders + mirror.delete_orders(v_integration_id, v_records -> 'deleted_orders');
+        v_orders := v_orders + mirror.upsert_orders(v_integration_id, v_records);
     end loop;
     perform mirror.settle_events(p_claim, p_settlements);
     return json_build_object('customers', v_customers, 'orders', v_orders);

@@ -181,7 +181,16 @@ declare
 begin
     perform mirror.take_turn(); -- before the row is locked
     v_found := array(
-        select s from public.order_delivery_status as s where s.order_code = v_code for no key update
+        select s
+        from public.order_delivery_status as s
+        inner join public.customer_orders_summary as o on o.id = s.order_summary_id
+        where s.order_code = v_code and (
+            o.deleted_at is null or not exists (
+                select from public.customer_orders_summary as live
+                where live.store_id = o.store_id and live.order_code = v_code and live.deleted_at is null
+            )
+        )
+        for no key update of s
     );
     if cardinality(v_found) <> 1 then
         raise exception 'There % with the code %.',

@@ -789,6 +789,7 @@ declare
     v_store_id uuid;
     v_source public.commerce_engine;
     v_known jsonb;
+    v_deleted text[];
     v_written uuid[];
     v_emails text[];
     v_actor text;
@@ -802,10 +803,9 @@ begin
 
     -- Lock what is there in key order, and remember the addresses that may become free.
     select
-        coalesce(
-            jsonb_object_agg(known.source_id, case when known.deleted_at is null then known.email end), '{}'
-        )
-    into v_known
+        coalesce(jsonb_object_agg(known.source_id, known.email), '{}'),
+        array_agg(known.source_id) filter (where known.deleted_at is not null)
+    into v_known, v_deleted
     from (
         select c.source_id, c.email, c.deleted_at
         from public.customers as c
@@ -865,7 +865,8 @@ begin
     select
         array_agg(distinct w.id),
         array_agg(distinct e.email) filter (
-            where e.email is not null and w.email is distinct from (v_known ->> w.source_id)
+            where e.email is not null
+            and (w.email is distinct from (v_known ->> w.source_id) or w.source_id = any(v_deleted))
         ),
         bool_or(w.was_there and not v_known ? w.source_id)
     into v_written, v_emails, v_was_overtaken
@@ -1479,9 +1480,9 @@ begin
         v_customers := v_customers
             + mirror.upsert_customers(v_integration_id, v_records)
             + mirror.delete_customers(v_integration_id, v_records -> 'deleted_customers');
-        v_orders := v_orders
-            + mirror.upsert_orders(v_integration_id, v_records)
-            + mirror.delete_orders(v_integration_id, v_records -> 'deleted_orders');
+        -- Deletions first: the code of a deleted order may be another's by now.
+        v_orders := v_orders + mirror.delete_orders(v_integration_id, v_records -> 'deleted_orders');
+        v_orders := v_orders + mirror.upsert_orders(v_integration_id, v_records);
     end loop;
     perform mirror.settle_events(p_claim, p_settlements);
     return json_build_object('customers', v_customers, 'orders', v_orders);
@@ -2066,7 +2067,16 @@ declare
 begin
     perform mirror.take_turn(); -- before the row is locked
     v_found := array(
-        select s from public.order_delivery_status as s where s.order_code = v_code for no key update
+        select s
+        from public.order_delivery_status as s
+        inner join public.customer_orders_summary as o on o.id = s.order_summary_id
+        where s.order_code = v_code and (
+            o.deleted_at is null or not exists (
+                select from public.customer_orders_summary as live
+                where live.store_id = o.store_id and live.order_code = v_code and live.deleted_at is null
+            )
+        )
+        for no key update of s
     );
     if cardinality(v_found) <> 1 then
         raise exception 'There % with the code %.',

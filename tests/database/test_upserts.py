@@ -25,6 +25,9 @@ from tests.mirror import Mirror
 
 ADDRESSES = "select a.source_id from public.customer_addresses a join public.customers c on c.id = a.customer_id "
 LINES = "select i.source_id from public.customer_order_items i order by i.source_id"
+LIVE_CODES = """
+    select source_id || ' ' || order_code from public.customer_orders_summary where deleted_at is null order by 1
+"""
 HISTORY = "select stage::text from public.order_delivery_status_events order by updated_at"
 
 
@@ -169,6 +172,37 @@ MONEY = [
     ("KWD", 1, "0.001"),
     ("LKR", -5, "-0.05"),
 ]
+
+
+async def test_the_code_of_a_deleted_order_is_free(mirror: Mirror) -> None:
+    await mirror.take_in_turn(order_changed("7", 1, code="A1"), order_deleted("7", 2), order_changed("8", 3, code="A1"))
+    await mirror.take(order_changed("9", 1, code="B1"), order_deleted("9", 2), order_changed("10", 3, code="B1"))
+    assert await mirror.column(LIVE_CODES) == ["10 B1", "8 A1"]
+    assert set(await mirror.events()) == {"applied"}
+
+
+async def test_an_order_waits_for_its_code_until_the_other_one_has_given_it_up(mirror: Mirror) -> None:
+    await mirror.take(order_changed("7", 1, code="A1"))
+    assert (await mirror.take(order_changed("8", 3, code="A1"))).retried == 1
+    await mirror.take(order_changed("7", 2, code="B1"))
+    await mirror.connection.execute("update mirror.webhook_events set available_at = now()")
+    await mirror.drain().run()
+    assert await mirror.column(LIVE_CODES) == ["7 B1", "8 A1"]
+    assert set(await mirror.events()) == {"applied"}
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
+async def test_a_deleted_customers_orders_have_the_last_e_mail_in_any_order(
+    mirror: Mirror, order: tuple[int, ...]
+) -> None:
+    events = [
+        customer_changed("1", 1, emailAddress="a@example.com"),
+        order_changed("7", 2, customer={"id": "1"}),
+        customer_changed("1", 3, emailAddress="b@example.com"),
+        customer_deleted("1", 5),
+    ]
+    await mirror.take_in_turn(*(events[number] for number in order))
+    assert (await mirror.order("7"))["contact_email"] == "b@example.com"
 
 
 async def test_money_is_exact_beyond_what_an_integer_holds(mirror: Mirror) -> None:
