@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import structlog
 
-from sync.errors import Reject, Retry
+from sync.errors import Await, Reject, Retry
 
 log = structlog.get_logger()
 
@@ -174,7 +174,7 @@ def _translated(error: Exception) -> Retry | Reject:
     if not isinstance(error, asyncpg.PostgresError):
         return Retry(f"the database cannot be reached: {type(error).__name__}")
     if isinstance(error, asyncpg.UniqueViolationError) and error.constraint_name == ORDER_CODE_INDEX:
-        return Retry("another order has this code for now: its own change has not arrived yet")
+        return Await("another order has this code for now: its own change has not arrived yet")
     state = error.sqlstate or "XX000"
     reason = f"{error.args[0] if error.args else type(error).__name__} (SQLSTATE {state})"
     if state.startswith(TRANSIENT_CLASSES) or isinstance(error, asyncpg.InvalidPasswordError):

@@ -20,7 +20,7 @@ from sync.columns import record_columns
 from sync.database import Database
 from sync.engines.base import Context
 from sync.engines.registry import ENGINES
-from sync.errors import Reject, Retry, Skip
+from sync.errors import Await, Reject, Retry, Skip
 from sync.inbox import Claimed, Settlement
 from sync.records import Deletion, Record
 
@@ -167,8 +167,8 @@ class Drain:
 
 
 def _may_be_one(error: Reject | Retry, mapped: Sequence[_Mapped]) -> bool:
-    """Tell whether to look for a single cause: always if refused; if it passes by itself, after some attempts."""
-    return isinstance(error, Reject) or any(m.event.attempts > ATTEMPTS_TOGETHER for m in mapped)
+    """Tell whether to look for a single cause: at once, but if it passes by itself only after some attempts."""
+    return isinstance(error, Reject | Await) or any(m.event.attempts > ATTEMPTS_TOGETHER for m in mapped)
 
 
 def _wait_seconds(attempts: int) -> float:

@@ -2,6 +2,7 @@
 
     SyncError
     ├── Retry    try the same again, later
+    │   └── Await    … and do not let the others wait for it: it waits for something of its own
     ├── Reject   never try again: keep it, say why
     └── Skip     nothing is wrong, and there is nothing to do
 
@@ -19,6 +20,10 @@ class SyncError(Exception):
 
 class Retry(SyncError):  # noqa: N818 - named by what to do next
     """A passing fault: the database is away, a lock was in the way."""
+
+
+class Await(Retry):
+    """One thing waits for another that is still to come; what is with it need not wait."""
 
 
 class Reject(SyncError):  # noqa: N818 - named by what to do next

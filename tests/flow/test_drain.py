@@ -73,7 +73,6 @@ POISON: dict[str, Document] = {
     "a negative quantity": {"lines": [line("1", quantity=-1)]},
     "more than an integer holds": {"lines": [line("1", quantity=2**31)]},
     "the same line twice": {"lines": [line("1"), line("1")]},
-    "the code of another order": {"code": "CODE1"},
 }
 
 
@@ -86,6 +85,15 @@ async def test_what_the_database_refuses_is_dead_alone(mirror: Mirror, fields: D
     state, reason = (await outcomes(mirror))["99"]
     assert (state, "SQLSTATE" in (reason or "")) == ("dead", True)
     assert await mirror.column(ORDERS) == [str(n) for n in range(1, 18)]
+
+
+async def test_an_order_whose_code_is_still_anothers_waits_alone(mirror: Mirror) -> None:
+    await mirror.take(order_changed("1", 1))
+    good = [order_changed(str(n), 1) for n in range(2, 18)]
+    counts = await mirror.take(*good[:5], order_changed("99", 1, code="CODE1"), *good[5:])
+    assert (counts.applied, counts.dead, counts.retried) == (16, 0, 1)
+    state, reason = (await outcomes(mirror))["99"]
+    assert (state, reason) == ("pending", "another order has this code for now: its own change has not arrived yet")
 
 
 @pytest.mark.parametrize("positions", [[37], [0, 50]])
