@@ -40,7 +40,9 @@ def run_tests(programs: Path, arguments: list[str]) -> int:
     with throwaway_server(programs) as dsn:
         tests = arguments or ["tests/database", "tests/flow"]
         environment = {**os.environ, OTHER_SERVER: dsn}
-        return subprocess.run([sys.executable, "-m", "pytest", *tests], env=environment, check=False).returncode
+        return subprocess.run(
+            [sys.executable, "-m", "pytest", "-n", "0", *tests], env=environment, check=False
+        ).returncode
 
 
 if __name__ == "__main__":
