@@ -131,10 +131,15 @@ from (values
     ('customers', '{store_id,source,source_id}'),
     ('customer_addresses', '{store_id,source,source_id}'),
     ('customer_orders_summary', '{store_id,source,source_id}'),
-    ('customer_orders_summary', '{store_id,order_code}'),
-    ('import_batches', '{store_id,batch_number}'),
-    ('order_delivery_status', '{store_id,order_code}')
+    ('import_batches', '{store_id,batch_number}')
 ) as k (name, columns);
+select index_is_unique(
+    'public', 'customer_orders_summary', 'customer_orders_summary_order_code', 'a code is one order''s, deleted ones aside'
+);
+select has_index(
+    'public', 'order_delivery_status', 'order_delivery_status_order_code', '{store_id,order_code}'::name [],
+    'a delivery is found by its order''s code'
+);
 
 prepare open_session (text, int) as
 insert into public.otp_sessions (session_id, phone, purpose, otp_hash, attempts, expires_at)
