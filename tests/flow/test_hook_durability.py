@@ -8,6 +8,7 @@ import asyncpg
 import httpx
 import pytest
 
+from tests.flow.daemons import workers_waiting
 from tests.flow.proxy import Proxy
 from tests.flow.serving import post, process, until
 from tests.hooks import body_of, change
@@ -39,18 +40,12 @@ async def test_killed_between_commit_and_answer(database: str, network: Proxy, c
 
 
 async def test_killed_before_the_commit(database: str, connection: asyncpg.Connection) -> None:
-    async def waits_for_lock() -> bool:
-        query = (
-            "select exists (select from pg_stat_activity where wait_event_type = 'Lock' and pid <> pg_backend_pid())"
-        )
-        return bool(await connection.fetchval(query))
-
     async with process(database) as (api, client):
         await post(client, FIRST)
         async with connection.transaction():
             await connection.execute("lock table mirror.webhook_events in exclusive mode")
             sending = asyncio.create_task(post(client, HOOK))
-            await until(waits_for_lock)
+            await workers_waiting(connection)
             assert not sending.done()
             api.kill()
             with pytest.raises(httpx.TransportError):
