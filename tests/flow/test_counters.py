@@ -1,8 +1,8 @@
 """Whatever two daemons and two admins do at once, every counter and statistic equals a naive count of the rows.
 
 Each example is a plan: what the engine tells, in slices, and what admins do in Studio, in transactions. The four run at
-once on connections of their own. What the rules refuse is refused; that they wait for each other in a circle is a
-failure.
+once on connections of their own. What the rules refuse is refused; that an admin is thrown out of a circle of waiting is
+a failure. Two daemons may meet in one where rows are new to both (decision 8): the drain tries again.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import asyncpg
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from structlog.testing import capture_logs
 
 from sync.database import connect
 from tests.database.shop import ASSIGNMENTS, BATCHES, DELIVERY, ORDERS, pre_order
@@ -25,7 +24,6 @@ from tests.postgres import TestServer
 
 STATUSES = ("orderedFromSupplier", "inTransit", "arrived", "dispatched", "completed")
 MONTH = 30 * 24 * 3600
-DEADLOCK = "SQLSTATE 40P01"
 
 KNOWN, NEW = "12345", "67"
 CUSTOMERS = "123"
@@ -105,13 +103,11 @@ async def carry_out(dsn: str, plan: Plan) -> None:
             *(order_changed(o, 0, orderPlacedAt=placed_at(o)) for o in KNOWN),
         )
         told_in_time = [[[event(t, next(reads)) for t in s] for s in slices] for slices in plan.slices]
-        with capture_logs() as logs:
-            await asyncio.gather(
-                *(tell(mirror, slices) for slices in told_in_time),
-                *(administer(admin, plan.transactions[n]) for n, admin in enumerate((one, other))),
-            )
-            await apply_rest(mirror)
-        assert [entry for entry in logs if DEADLOCK in str(entry.get("reason"))] == []
+        await asyncio.gather(
+            *(tell(mirror, slices) for slices in told_in_time),
+            *(administer(admin, plan.transactions[n]) for n, admin in enumerate((one, other))),
+        )
+        await apply_rest(mirror)
         await (await Recount.of(connection)).check()
     await connection.close()
 
