@@ -1,8 +1,8 @@
 """Whatever two daemons and two admins do at once, every counter and statistic equals a naive count of the rows.
 
 Each example is a plan: what the engine tells, in slices, and what admins do in Studio, in transactions. The four run at
-once on connections of their own. What the rules refuse is refused; that an admin is thrown out of a circle of waiting is
-a failure. Two daemons may meet in one where rows are new to both (decision 8): the drain tries again.
+once on connections of their own. What the rules refuse is refused; that an admin is thrown out of a circle of waiting
+is a failure. Two daemons may meet in one where rows are new to both (decision 8): the drain tries again.
 """
 
 from __future__ import annotations
