@@ -23,7 +23,7 @@ UNREAD = datetime.fromtimestamp(0, UTC)
 """Version of a document whose moment of reading is unknown; versions are not compared."""
 
 
-DERIVED = {"source_version", "contact_email"}
+DERIVED = {"source_version", "source_hash", "contact_email"}
 """Fields that do not stem from the document alone: contact_email may be the customer's."""
 
 

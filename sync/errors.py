@@ -19,7 +19,12 @@ class SyncError(Exception):
 
 
 class Retry(SyncError):  # noqa: N818 - named by what to do next
-    """A passing fault: the database is away, a lock was in the way."""
+    """A passing fault: the database is away, a lock was in the way, an engine has enough for now."""
+
+    def __init__(self, reason: str, *, after: float | None = None) -> None:
+        super().__init__(reason)
+        self.after = after
+        """Seconds to wait before the next attempt, where the other side said so."""
 
 
 class Await(Retry):

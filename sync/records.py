@@ -15,6 +15,7 @@ DeliveryStage = Literal["ORDER_CONFIRMED", "SOURCING", "ARRIVED", "DISPATCHED", 
 DELIVERY_STAGES: tuple[DeliveryStage, ...] = get_args(DeliveryStage)
 """In the order in which they happen."""
 
+Entity = Literal["customer", "order"]
 AddressType = Literal["shipping", "billing", "both"]
 Json = dict[str, Any]
 
@@ -57,6 +58,8 @@ class Customer(msgspec.Struct, frozen=True, kw_only=True):
     group_names: list[str]
     custom_fields: Json
     registered_at: datetime | None
+    source_hash: str | None = None
+    """Digest of the engine's document, where the engine tells it."""
     addresses: list[Address]
 
 
@@ -86,6 +89,13 @@ class StageChange(msgspec.Struct, frozen=True, kw_only=True):
     stage: DeliveryStage
     tracking_number: str | None
     changed_at: datetime
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """What the engine and the mirror agree on about an order's delivery."""
+
+    stage: DeliveryStage
+    tracking_number: str | None
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,6 +129,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     contact_email: str | None
     custom_fields: Json
     cancelled_at: datetime | None
+    source_hash: str | None = None
+    """Digest of the engine's document, where the engine tells it."""
     items: list[Item]
     stages: list[StageChange]
 
@@ -126,7 +138,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 class Deletion(msgspec.Struct, frozen=True, kw_only=True):
     """The engine no longer has this entity."""
 
-    entity: Literal["customer", "order"]
+    entity: Entity
     source_id: str
     source_version: datetime
 

@@ -27,6 +27,7 @@ create table public.customers (
     total_spent public.money_amount not null default 0,
     spent_by_currency jsonb not null default '{}',
     last_order_date timestamptz,
+    source_hash text,
     unique (store_id, source, source_id),
     constraint customers_deleted_is_inactive check (deleted_at is null or not is_active)
 ) with (fillfactor = 85);
@@ -34,6 +35,8 @@ create table public.customers (
 comment on table public.customers is 'The shop''s customers, guests too, as the commerce engine has them.';
 comment on column public.customers.source_version is
 'When, by the engine''s clock, this state was read. -infinity: known only because an order or a deletion names it.';
+comment on column public.customers.source_hash is
+'Digest of the engine''s document that the row was made from; empty where that is not known, or the row was changed since.';
 comment on column public.customers.phone_number is
 'Digits with country code, no plus. Empty when what was entered is no phone number.';
 comment on column public.customers.phone_as_entered is 'The phone number as it stands in the engine.';

@@ -37,6 +37,7 @@ create table public.customer_orders_summary (
     joined_batch_at timestamptz,
     source_delivery_stage public.delivery_stage,
     source_tracking_number text,
+    source_hash text,
     unique (store_id, source, source_id),
     constraint customer_orders_summary_is_placed check (
         source_version = '-infinity'
@@ -76,6 +77,8 @@ comment on column public.customer_orders_summary.joined_batch_at is
 comment on column public.customer_orders_summary.source_delivery_stage is
 'The stage as the engine last told it: what an admin has changed since stands until the engine tells another one.';
 comment on column public.customer_orders_summary.source_tracking_number is 'Likewise, the tracking number.';
+comment on column public.customer_orders_summary.source_hash is
+'Digest of the engine''s document that the row was made from; empty where that is not known, or the row was changed since.';
 
 create index customer_orders_summary_batch_id on public.customer_orders_summary (batch_id);
 create index customer_orders_summary_cancelled_in_batch on public.customer_orders_summary (batch_id)

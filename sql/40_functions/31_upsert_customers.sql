@@ -13,7 +13,8 @@ create type mirror.customer_columns as (
     marketing_consent boolean [],
     group_names text [],
     custom_fields jsonb [],
-    registered_at timestamptz []
+    registered_at timestamptz [],
+    source_hash text []
 );
 
 create function mirror.upsert_customers(p_integration_id uuid, p_records json) returns integer
@@ -57,23 +58,24 @@ begin
         insert into public.customers as c (
             store_id, source, source_id, source_version, email, phone_number, phone_as_entered, phone_verified,
             title, first_name, last_name, has_account, email_verified, marketing_consent, group_names,
-            custom_fields, registered_at, is_active
+            custom_fields, registered_at, is_active, source_hash
         )
         select
             v_store_id, v_source, r.source_id, r.source_version, lower(r.email), r.phone_number,
             r.phone_as_entered, coalesce(r.phone_verified, false), r.title, r.first_name, r.last_name,
             coalesce(r.has_account, false), coalesce(r.email_verified, false),
             coalesce(r.marketing_consent, false), mirror.text_array(r.group_names),
-            coalesce(r.custom_fields, '{}'), r.registered_at, r.email is null
+            coalesce(r.custom_fields, '{}'), r.registered_at, r.email is null, r.source_hash
         from unnest(
             v_customers.source_id, v_customers.source_version, v_customers.email, v_customers.phone_number,
             v_customers.phone_as_entered, v_customers.phone_verified, v_customers.title, v_customers.first_name,
             v_customers.last_name, v_customers.has_account, v_customers.email_verified,
             v_customers.marketing_consent, v_customers.group_names, v_customers.custom_fields,
-            v_customers.registered_at
+            v_customers.registered_at, v_customers.source_hash
         ) as r (
             source_id, source_version, email, phone_number, phone_as_entered, phone_verified, title, first_name,
-            last_name, has_account, email_verified, marketing_consent, group_names, custom_fields, registered_at
+            last_name, has_account, email_verified, marketing_consent, group_names, custom_fields, registered_at,
+            source_hash
         )
         order by r.source_id
         on conflict (store_id, source, source_id) do update set
@@ -91,6 +93,7 @@ begin
             group_names = excluded.group_names,
             custom_fields = excluded.custom_fields,
             registered_at = excluded.registered_at,
+            source_hash = excluded.source_hash,
             -- A deletion that is newer than this state stands: a late update cannot resurrect.
             deleted_at = case when c.deleted_at > excluded.source_version then c.deleted_at end,
             is_active = case

@@ -26,5 +26,6 @@ create type mirror.order_columns as (
     contact_phone text [],
     contact_email text [],
     custom_fields jsonb [],
-    cancelled_at timestamptz []
+    cancelled_at timestamptz [],
+    source_hash text []
 );

@@ -39,7 +39,7 @@ begin
             delivery_stage, tracking_number, payment_method, currency, sub_total, shipping, tax, discount, total,
             total_with_tax, total_paid, total_refunded, coupon_codes, shipping_method, shipping_address,
             billing_address, contact_name, contact_phone, contact_email, custom_fields, cancelled_at,
-            source_delivery_stage, source_tracking_number
+            source_delivery_stage, source_tracking_number, source_hash
         )
         select
             v_store_id, v_source, r.source_id, r.source_version, c.id, r.order_code, r.order_state, r.order_date,
@@ -49,7 +49,7 @@ begin
             r.billing_address, r.contact_name, r.contact_phone,
             coalesce(lower(r.contact_email), c.email),
             coalesce(r.custom_fields, '{}'), r.cancelled_at,
-            coalesce(r.delivery_stage, 'ORDER_CONFIRMED'), r.tracking_number
+            coalesce(r.delivery_stage, 'ORDER_CONFIRMED'), r.tracking_number, r.source_hash
         from unnest(
             v_orders.source_id, v_orders.source_version, v_orders.customer_source_id, v_orders.order_code,
             v_orders.order_state, v_orders.order_date, v_orders.delivery_stage, v_orders.tracking_number,
@@ -57,12 +57,12 @@ begin
             v_orders.discount, v_orders.total, v_orders.total_with_tax, v_orders.total_paid,
             v_orders.total_refunded, v_orders.coupon_codes, v_orders.shipping_method, v_orders.shipping_address,
             v_orders.billing_address, v_orders.contact_name, v_orders.contact_phone, v_orders.contact_email,
-            v_orders.custom_fields, v_orders.cancelled_at
+            v_orders.custom_fields, v_orders.cancelled_at, v_orders.source_hash
         ) as r (
             source_id, source_version, customer_source_id, order_code, order_state, order_date, delivery_stage,
             tracking_number, payment_method, currency, sub_total, shipping, tax, discount, total, total_with_tax,
             total_paid, total_refunded, coupon_codes, shipping_method, shipping_address, billing_address,
-            contact_name, contact_phone, contact_email, custom_fields, cancelled_at
+            contact_name, contact_phone, contact_email, custom_fields, cancelled_at, source_hash
         )
         left join public.customers as c
             on c.store_id = v_store_id and c.source = v_source and c.source_id = r.customer_source_id
@@ -92,6 +92,7 @@ begin
             contact_email = excluded.contact_email,
             custom_fields = excluded.custom_fields,
             cancelled_at = excluded.cancelled_at,
+            source_hash = excluded.source_hash,
             -- A deletion that is newer than this state stands: a late update cannot resurrect.
             deleted_at = case when o.deleted_at > excluded.source_version then o.deleted_at end
         where o.source_version < excluded.source_version

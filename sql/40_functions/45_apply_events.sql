@@ -3,57 +3,16 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-    v_records json;
-    v_integration_id uuid;
-    v_customers integer := 0;
-    v_orders integer := 0;
+    v_counts json;
 begin
-    perform mirror.take_turn(p_together => true);
-    for v_records in select value from json_array_elements(p_records) loop
-        v_integration_id := v_records ->> 'integration_id';
-        perform mirror.lock_customers(i.store_id, i.engine, array(
-            select json_array_elements_text(v_records #> '{customers,source_id}')
-            union
-            select json_array_elements_text(v_records #> '{deleted_customers,source_id}')
-            union
-            select json_array_elements_text(v_records #> '{orders,customer_source_id}')
-            union
-            select c.source_id
-            from public.customer_orders_summary as o
-            inner join public.customers as c on c.id = o.customer_id
-            where o.store_id = i.store_id and o.source = i.engine and o.source_id in (
-                select json_array_elements_text(v_records #> '{orders,source_id}')
-                union all
-                select json_array_elements_text(v_records #> '{deleted_orders,source_id}')
-            )
-        ))
-        from mirror.integrations as i
-        where i.id = v_integration_id;
-        if json_array_length(v_records #> '{deleted_orders,source_id}') > 0 then
-            perform mirror.lock_orders(i.store_id, i.engine, array(
-                select json_array_elements_text(v_records #> '{orders,source_id}')
-                union
-                select json_array_elements_text(v_records #> '{deleted_orders,source_id}')
-            ))
-            from mirror.integrations as i
-            where i.id = v_integration_id;
-        end if;
-        v_customers := v_customers
-            + mirror.upsert_customers(v_integration_id, v_records)
-            + mirror.delete_customers(v_integration_id, v_records -> 'deleted_customers');
-        -- Deletions first: the code of a deleted order may be another's by now.
-        v_orders := v_orders + mirror.delete_orders(v_integration_id, v_records -> 'deleted_orders');
-        v_orders := v_orders + mirror.upsert_orders(v_integration_id, v_records);
-    end loop;
+    v_counts := mirror.apply_records(p_records);
     perform mirror.settle_events(p_claim, p_settlements);
-    return json_build_object('customers', v_customers, 'orders', v_orders);
+    return v_counts;
 end
 $$;
 
 comment on function mirror.apply_events(uuid, json, json) is
 'Applies the records of a slice of events and settles the events, all or nothing; returns how many customers and orders changed. '
-'p_records: a list with, per integration, {"integration_id", "customers", "addresses", "deleted_customers", "orders", "items", '
-'"stages", "deleted_orders"} as upsert_customers, delete_customers, upsert_orders and delete_orders take them; '
-'p_settlements as settle_events takes it.';
+'p_records as apply_records takes it; p_settlements as settle_events takes it.';
 revoke execute on function mirror.apply_events(uuid, json, json) from public;
 grant execute on function mirror.apply_events(uuid, json, json) to service_role;

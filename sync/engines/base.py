@@ -2,15 +2,19 @@
 
 An engine turns what it sends into events for the inbox, and the payload of an event into records. Both are pure:
 no database, no network, no clock. What differs from shop to shop comes in as a `Context`.
+
+A `Client` is its other side: it asks a running engine. What it fetches has the form of events, so that one mapping
+serves hooks, backfill and reconcile.
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Protocol
 
 import msgspec
 
 from sync.errors import Reject
-from sync.records import Record
+from sync.records import Delivery, Entity, Record
 
 
 class BadSignature(Reject):
@@ -36,6 +40,57 @@ class Context(msgspec.Struct, frozen=True):
     """ISO 3166 country in which a phone number without country code is read."""
     money_precision: int | None = None
     """Decimals in the engine's integer amounts; None: as many as the currency has."""
+
+
+class Fingerprint(msgspec.Struct, frozen=True):
+    """An entity as the engine has it now, in the fewest words."""
+
+    source_id: str
+    source_hash: str
+    """Equal to that of the record which its document would be mapped to."""
+
+
+class Sweep(msgspec.Struct, frozen=True):
+    """A slice of what the engine has: those of its entities that follow a position."""
+
+    read_at: datetime
+    """By the engine's clock, before the slice was read."""
+    counted: int
+    """How many entities the engine counts in this slice: asked by itself, not the length of the list."""
+    fingerprints: list[Fingerprint]
+    position: str | None
+    """Where the next slice begins; None: this was the last one."""
+
+
+class Client(Protocol):
+    """A running engine, to be asked and told.
+
+    Passing faults (network, 429, 5xx) are tried again here, with backoff; what still fails raises Retry. What the
+    engine refuses (credentials, a query that it does not know) raises Reject with what to do.
+    """
+
+    async def count(self, entity: Entity, *, since: datetime | None = None) -> int:
+        """Return how many entities a sweep will meet: customers that are not deleted, or placed orders."""
+
+    async def sweep(
+        self, entity: Entity, *, position: str | None = None, since: datetime | None = None, limit: int = 500
+    ) -> Sweep:
+        """Return the slice after `position`; with `since`, of what was placed, registered or touched after that."""
+
+    async def fetch(self, entity: Entity, source_ids: Sequence[str]) -> list[Event]:
+        """Return what hooks would say of these entities now; those that the engine no longer has come as deletions."""
+
+    async def set_delivery(self, source_id: str, delivery: Delivery) -> None:
+        """Set an order's stage and tracking number; raise Reject if the engine refuses them."""
+
+
+class Credentials(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a running engine is, and how to be let in. A key, or a user's name and password."""
+
+    api_url: str
+    api_key: str | None = None
+    username: str | None = None
+    password: str | None = None
 
 
 class Engine(Protocol):

@@ -129,6 +129,7 @@ SERVICE_FUNCTIONS = (
     "mirror.acting_role",
     "mirror.activate_customers",
     "mirror.apply_events",
+    "mirror.apply_records",
     "mirror.batch_pre_orders",
     "mirror.batch_stage",
     "mirror.begin_delivery",

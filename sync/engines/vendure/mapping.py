@@ -39,6 +39,9 @@ from sync.records import (
     StageChange,
 )
 
+MAPPING_VERSION = 1
+"""Raise it when a document becomes another record than before: reconcile then reads everything anew."""
+
 CUSTOMER_FIELDS = {"phoneVerified", "marketingConsent"}
 ORDER_FIELDS = {"deliveryStage", "trackingNumber"}
 LINE_FIELDS = {"patchEnabled", "patchType", "printName", "printNumber", "preOrder"}
@@ -63,16 +66,17 @@ Part = TypeVar("Part", Payment, Fulfillment)
 UNUSED_PAYMENT_STATES = {"Declined", "Cancelled", "Error"}
 
 
-class _Event(msgspec.Struct, frozen=True, rename="camel"):
+class _Event(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     entity_id: str
     read_at: Timestamp
+    hash: str | None = None
 
 
-class _CustomerChanged(_Event, frozen=True, rename="camel"):
+class _CustomerChanged(_Event, frozen=True, kw_only=True, rename="camel"):
     data: CustomerDocument
 
 
-class _OrderChanged(_Event, frozen=True, rename="camel"):
+class _OrderChanged(_Event, frozen=True, kw_only=True, rename="camel"):
     data: OrderDocument
 
 
@@ -89,7 +93,14 @@ def map_event(event_type: str, payload: bytes, context: Context) -> list[Record]
         raise Reject("not as docs/vendure-hooks.md has it: nested too deeply") from None
 
 
-def map_customer(document: CustomerDocument, read_at: datetime, context: Context) -> Customer:
+def content_hash(document_hash: str | None) -> str | None:
+    """Return what tells a row made from a document from one made from another, or by another mapping."""
+    return f"{MAPPING_VERSION}:{document_hash}" if document_hash else None
+
+
+def map_customer(
+    document: CustomerDocument, read_at: datetime, context: Context, source_hash: str | None = None
+) -> Customer:
     """Return the customer that a document states."""
     fields = document.custom_fields or {}
     return Customer(
@@ -108,11 +119,12 @@ def map_customer(document: CustomerDocument, read_at: datetime, context: Context
         group_names=sorted(group.name for group in document.groups or ()),
         custom_fields=_others(fields, CUSTOMER_FIELDS),
         registered_at=document.created_at,
+        source_hash=source_hash,
         addresses=[_address(entry, context) for entry in document.addresses or ()],
     )
 
 
-def map_order(document: OrderDocument, read_at: datetime, context: Context) -> Order:
+def map_order(document: OrderDocument, read_at: datetime, context: Context, source_hash: str | None = None) -> Order:
     """Return the placed order that a document states; raise Skip if it is none."""
     placed_at = _placed_at(document)
     precision = context.money_precision
@@ -152,6 +164,7 @@ def map_order(document: OrderDocument, read_at: datetime, context: Context) -> O
         contact_email=None,  # Vendure's order has none of its own: it is the customer's, now
         custom_fields=_others(fields, ORDER_FIELDS),
         cancelled_at=document.updated_at if document.state == "Cancelled" else None,
+        source_hash=source_hash,
         items=[_item(line, exponent) for line in document.lines or ()],
         stages=_history(document.delivery_stage_changes or [], placed_at),
     )
@@ -159,12 +172,12 @@ def map_order(document: OrderDocument, read_at: datetime, context: Context) -> O
 
 def _customer_changed(payload: bytes, context: Context) -> Record:
     event = CUSTOMER_CHANGED.decode(payload)
-    return map_customer(event.data, event.read_at, context)
+    return map_customer(event.data, event.read_at, context, content_hash(event.hash))
 
 
 def _order_changed(payload: bytes, context: Context) -> Record:
     event = ORDER_CHANGED.decode(payload)
-    return map_order(event.data, event.read_at, context)
+    return map_order(event.data, event.read_at, context, content_hash(event.hash))
 
 
 def _customer_deleted(payload: bytes, _: Context) -> Record:
