@@ -1,14 +1,15 @@
 """Inbox → tables. Drains what is there and returns counts; it does not wait for more.
 
-A slice of events is claimed, mapped to records (pure), and applied together with its settling by one call,
-which is one transaction. Of several states of one entity in a slice only the newest is sent. An event that
-cannot be mapped is settled with its reason; one that the database refuses is found by halving the slice, so
-that it holds up nothing else. If we die anywhere, the lease lapses and the slice is applied again, which
-changes nothing.
+A slice of events is claimed and mapped to records (pure), then parted by customer into lanes that are applied side by
+side (`sync/slices.py`). A lane is applied together with its settling by one call, which is one transaction. Meanwhile
+the next slice is claimed and mapped, and no more than that one. An event that cannot be mapped is settled with its
+reason; one that the database refuses is found by halving its lane, so that it holds up nothing else. If we die
+anywhere, the lease lapses and the slice is applied again, which changes nothing.
 """
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -16,13 +17,13 @@ import msgspec
 import structlog
 
 from sync import inbox
-from sync.columns import record_columns
 from sync.database import Database
 from sync.engines.base import Context
 from sync.engines.registry import ENGINES
 from sync.errors import Await, Reject, Retry, Skip
 from sync.inbox import Claimed, Settlement
-from sync.records import Deletion, Record
+from sync.records import Record
+from sync.slices import lanes, newest_records
 
 log = structlog.get_logger()
 
@@ -56,10 +57,28 @@ class _Mapped(msgspec.Struct, frozen=True):
     records: list[Record]
 
 
+class _Lane(msgspec.Struct, frozen=True):
+    """Events that are applied in one transaction."""
+
+    mapped: Sequence[_Mapped]
+    records: str
+    """What they say, as `apply_events` takes it."""
+
+
+class _Slice(msgspec.Struct, frozen=True):
+    """What one claim took, ready to be applied."""
+
+    token: UUID
+    events: Sequence[Claimed]
+    lanes: Sequence[_Lane]
+    refused: Sequence[Settlement]
+    """Events that cannot be mapped."""
+
+
 class Drain:
     """Applies pending events. Create one for each worker; several may run at once, anywhere."""
 
-    def __init__(self, database: Database, *, slice_size: int = 500, lease: timedelta = timedelta(seconds=60)) -> None:
+    def __init__(self, database: Database, *, slice_size: int = 1000, lease: timedelta = timedelta(seconds=60)) -> None:
         self._database = database
         self._slice_size = slice_size
         self._lease = lease
@@ -69,24 +88,59 @@ class Drain:
         """Apply slices until nothing is due, or, after the slice in hand, until `stop` is set."""
         total = Counts()
         self._integrations.clear()  # what admins changed of them counts from here on
-        while not (stop and stop.is_set()):
-            claimed, counts = await self.drain_slice()
-            total.add(counts)
-            if claimed < self._slice_size:
-                break
+        stop = stop or asyncio.Event()
+        present = None if stop.is_set() else await self._take()
+        while present is not None:
+            present = await self._apply_and_take(present, stop, total)
         return total
 
     async def drain_slice(self) -> tuple[int, Counts]:
         """Claim, map and apply one slice; return how many events it had, and what became of them."""
+        counts = Counts()
+        taken = await self._take()
+        await self._apply_slice(taken, counts)
+        return len(taken.events), counts
+
+    async def _take(self) -> _Slice:
+        """Claim and map a slice."""
         token = uuid4()
         events = await inbox.claim(self._database, token, limit=self._slice_size, lease=self._lease)
-        counts = Counts()
-        if events:
-            await self._load_integrations(events)
-            mapped, refused = self._map(events)
-            await self._settle(token, refused, counts)
-            await self._apply(token, mapped, counts)
-        return len(events), counts
+        await self._load_integrations(events)
+        mapped, refused = self._map(events)
+        return _Slice(token, events, [_lane(lane) for lane in lanes(mapped, lambda m: m.records)], refused)
+
+    async def _apply_and_take(self, present: _Slice, stop: asyncio.Event, counts: Counts) -> _Slice | None:
+        """Apply a slice and take the next meanwhile; return that, or None if there is none to be applied."""
+        if len(present.events) < self._slice_size:
+            await self._apply_slice(present, counts)
+            return None
+        taking = asyncio.create_task(self._take())
+        try:
+            await self._apply_slice(present, counts)
+        except Exception:
+            await self._give_back(taking)
+            raise
+        except asyncio.CancelledError:
+            taking.cancel()
+            raise
+        if stop.is_set():
+            await self._give_back(taking)
+            return None
+        return await taking
+
+    async def _apply_slice(self, taken: _Slice, counts: Counts) -> None:
+        await self._settle(taken.token, taken.refused, counts)
+        applying = (self._apply(taken.token, lane, counts) for lane in taken.lanes)
+        for failed in filter(None, await asyncio.gather(*applying, return_exceptions=True)):
+            raise failed
+
+    async def _give_back(self, taking: "asyncio.Task[_Slice]") -> None:
+        """Let others have a slice at once that nobody will apply here. If that fails, its lease lapses."""
+        with suppress(Retry, Reject):
+            taken = await taking
+            await inbox.settle(
+                self._database, taken.token, [Settlement(event.id, "retry", retry_after=0) for event in taken.events]
+            )
 
     async def _load_integrations(self, events: Sequence[Claimed]) -> None:
         if all(event.integration_id in self._integrations for event in events):
@@ -128,23 +182,22 @@ class Drain:
         for settlement in settlements:
             _count(counts, settlement)
 
-    async def _apply(self, token: UUID, mapped: Sequence[_Mapped], counts: Counts) -> None:
+    async def _apply(self, token: UUID, lane: _Lane, counts: Counts) -> None:
         """Apply events; where the database refuses them, halve, down to the one it refuses."""
-        if not mapped:
-            return
+        mapped = lane.mapped
         settlements = [Settlement(m.event.id, "applied") for m in mapped]
         try:
             changed = await self._database.call(
                 "apply_events",
                 p_claim=token,
-                p_records=_newest(mapped),
+                p_records=lane.records,
                 p_settlements=inbox.settlement_columns(settlements),
             )
         except (Reject, Retry) as error:
             if len(mapped) > 1 and _may_be_one(error, mapped):
                 middle = len(mapped) // 2
-                await self._apply(token, mapped[:middle], counts)
-                await self._apply(token, mapped[middle:], counts)
+                await self._apply(token, _lane(mapped[:middle]), counts)
+                await self._apply(token, _lane(mapped[middle:]), counts)
             elif isinstance(error, Reject):
                 await self._settle(token, [Settlement(mapped[0].event.id, "dead", error.reason)], counts)
             else:
@@ -180,23 +233,5 @@ def _count(counts: Counts, settlement: Settlement) -> None:
     setattr(counts, name, getattr(counts, name) + 1)
 
 
-def _newest(mapped: Sequence[_Mapped]) -> str:
-    """Return the newest record of each entity as the JSON that `apply_events` takes."""
-    by_integration: dict[UUID, dict[tuple[str, str], Record]] = {}
-    for m in mapped:
-        newest = by_integration.setdefault(m.event.integration_id, {})
-        for record in m.records:
-            known = newest.get(key := _key(record))
-            if known is None or known.source_version < record.source_version:
-                newest[key] = record
-    documents = [
-        {"integration_id": integration_id, **record_columns(newest.values())}
-        for integration_id, newest in by_integration.items()
-    ]
-    return msgspec.json.encode(documents).decode()
-
-
-def _key(record: Record) -> tuple[str, str]:
-    """Return what a record is about. A state and a deletion do not replace each other: the later of each counts."""
-    kind = f"deleted {record.entity}" if isinstance(record, Deletion) else type(record).__name__
-    return kind, record.source_id
+def _lane(mapped: Sequence[_Mapped]) -> _Lane:
+    return _Lane(mapped, newest_records((m.event.integration_id, record) for m in mapped for record in m.records))

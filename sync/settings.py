@@ -36,7 +36,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_body_bytes: int
     """`MIRROR_MAX_BODY_BYTES`: a larger hook is refused with 413."""
     slice_size: int
-    """`MIRROR_SLICE_SIZE`: how many events the daemon applies in one transaction, at the most."""
+    """`MIRROR_SLICE_SIZE`: how many events the daemon takes from the inbox at once, at the most."""
     lease_seconds: int
     """`MIRROR_LEASE_SECONDS`: after so long, the events of a worker that died are taken over."""
     poll_seconds: float
@@ -54,7 +54,7 @@ def load_settings() -> Settings:
         "host": env.str("MIRROR_HOST", "127.0.0.1"),
         "port": env.int("MIRROR_PORT", 8787, validate=_between(0, 65535)),
         "max_body_bytes": env.int("MIRROR_MAX_BODY_BYTES", 4 * 1024 * 1024, validate=_between(1024, 2**30)),
-        "slice_size": env.int("MIRROR_SLICE_SIZE", 500, validate=_between(1, 10_000)),
+        "slice_size": env.int("MIRROR_SLICE_SIZE", 1000, validate=_between(1, 10_000)),
         "lease_seconds": env.int("MIRROR_LEASE_SECONDS", 60, validate=_between(1, 3600)),
         "poll_seconds": env.float("MIRROR_POLL_SECONDS", 2.0, validate=_between(0.05, 3600)),
         "database_connections": env.int("MIRROR_DATABASE_CONNECTIONS", 4, validate=_between(1, 100)),
