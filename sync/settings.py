@@ -5,7 +5,8 @@ Read once, at the start of a command. If anything is missing or wrong, one error
 
 import base64
 import binascii
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -16,6 +17,14 @@ from environs import Env, EnvValidationError, ValidationError
 SECRET_PREFIX = "whsec_"  # noqa: S105 - the prefix is public
 MIN_SECRET_BYTES = 24
 """Standard Webhooks, "Signature scheme": between 24 and 64 bytes."""
+
+CREDENTIALS = {
+    "api_url": "API_URL",
+    "api_key": "API_KEY",
+    "username": "API_USERNAME",
+    "password": "API_PASSWORD",
+}
+"""Fields of `Credentials` → what their variables are called, after the integration's slug."""
 
 
 class SettingsError(Exception):
@@ -45,6 +54,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """`MIRROR_DATABASE_CONNECTIONS`: connections that each process opens to the database, at the most."""
 
 
+class Credentials(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a running engine is, and how to be let in: by a key, or by a user's name and password."""
+
+    api_url: str
+    api_key: str | None = None
+    username: str | None = None
+    password: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Credentials(api_url={self.api_url!r}, …)"
+
+
 def load_settings() -> Settings:
     """Read the environment; raise SettingsError with all that is wrong."""
     env = Env(eager=False)
@@ -62,7 +83,7 @@ def load_settings() -> Settings:
     try:
         env.seal()
     except EnvValidationError as error:
-        raise SettingsError(_listed(error)) from None
+        raise SettingsError(_listed(_messages(error))) from None
     return Settings(**values)
 
 
@@ -77,12 +98,60 @@ def load_secrets(variables: list[str]) -> dict[str, tuple[str, ...]]:
     try:
         env.seal()
     except EnvValidationError as error:
-        raise SettingsError(_listed(error)) from None
+        raise SettingsError(_listed(_messages(error))) from None
     return {name: tuple(secret.strip() for secret in values or ()) for name, values in secrets.items()}
 
 
-def _listed(error: EnvValidationError) -> str:
-    messages = cast(dict[str, list[str]], error.error_messages)
+def load_credentials(slugs: Iterable[str]) -> dict[str, Credentials]:
+    """Read how to reach the engines of these integrations: slug → credentials.
+
+    Of the integration `my-shop`: `MY_SHOP_API_URL`, and `MY_SHOP_API_KEY` or `MY_SHOP_API_USERNAME` with
+    `MY_SHOP_API_PASSWORD`. An integration with none of them is left out: its hooks arrive, and it is never asked.
+    Raises SettingsError with every variable that is missing or wrong.
+    """
+    found: dict[str, Credentials] = {}
+    wrong: dict[str, list[str]] = {}
+    for slug in slugs:
+        prefix = f"{slug.upper().replace('-', '_')}_"
+        given = {name: os.environ.get(prefix + variable) or None for name, variable in CREDENTIALS.items()}
+        faults = _faults_of(given)
+        wrong |= {prefix + CREDENTIALS[name]: [text.format(prefix)] for name, text in faults.items()}
+        if given["api_url"] and not faults:
+            found[slug] = Credentials(**cast(dict[str, str], given))
+    if wrong:
+        raise SettingsError(_listed(wrong))
+    return found
+
+
+def _faults_of(given: dict[str, str | None]) -> dict[str, str]:
+    """Return what is wrong with credentials: field → a sentence, with {} for the prefix of the variables."""
+    if not any(given.values()):
+        return {}
+    faults = {}
+    if not _is_http_address(given["api_url"] or ""):
+        faults["api_url"] = "must be the http(s) address of the engine's API, as in https://shop.example.com/admin-api"
+    if given["api_key"]:
+        faults |= {name: "must not be set beside {}API_KEY" for name in ("username", "password") if given[name]}
+    elif not given["username"] and not given["password"]:
+        faults["api_key"] = "must be set, or {0}API_USERNAME and {0}API_PASSWORD"
+    else:
+        faults |= {name: "must be set, too" for name in ("username", "password") if not given[name]}
+    return faults
+
+
+def _is_http_address(value: str) -> bool:
+    try:
+        parts = urlsplit(value)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0 and not parts.fragment
+    except ValueError:
+        return False
+
+
+def _messages(error: EnvValidationError) -> dict[str, list[str]]:
+    return cast(dict[str, list[str]], error.error_messages)
+
+
+def _listed(messages: dict[str, list[str]]) -> str:
     lines = [f"  {name}: {' '.join(map(str, texts))}" for name, texts in sorted(messages.items())]
     return "The environment is not right:\n" + "\n".join(lines)
 

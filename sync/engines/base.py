@@ -8,6 +8,7 @@ serves hooks, backfill and reconcile.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Protocol
 
@@ -15,6 +16,7 @@ import msgspec
 
 from sync.errors import Reject
 from sync.records import Delivery, Entity, Record
+from sync.settings import Credentials
 
 
 class BadSignature(Reject):
@@ -78,19 +80,13 @@ class Client(Protocol):
         """Return the slice after `position`; with `since`, of what was placed, registered or touched after that."""
 
     async def fetch(self, entity: Entity, source_ids: Sequence[str]) -> list[Event]:
-        """Return what hooks would say of these entities now; those that the engine no longer has come as deletions."""
+        """Return what hooks would say of these entities now; those that the engine no longer has come as deletions.
+
+        In no order. One that the engine has, but cannot read, is missing.
+        """
 
     async def set_delivery(self, source_id: str, delivery: Delivery) -> None:
         """Set an order's stage and tracking number; raise Reject if the engine refuses them."""
-
-
-class Credentials(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a running engine is, and how to be let in. A key, or a user's name and password."""
-
-    api_url: str
-    api_key: str | None = None
-    username: str | None = None
-    password: str | None = None
 
 
 class Engine(Protocol):
@@ -107,3 +103,6 @@ class Engine(Protocol):
 
     def map(self, event_type: str, payload: bytes, context: Context) -> list[Record]:
         """Return the records that a payload states; raise Skip if there are none for us, Reject if it cannot be."""
+
+    def connect(self, credentials: Credentials) -> AbstractAsyncContextManager[Client]:
+        """Open a client of a running engine; nothing is asked yet."""

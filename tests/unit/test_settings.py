@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sync.settings import SettingsError, load_secrets, load_settings
+from sync.settings import Credentials, SettingsError, load_credentials, load_secrets, load_settings
 
 VARIABLES = [
     "DATABASE_URL", "MIRROR_HOME", "MIRROR_HOST", "MIRROR_PORT", "MIRROR_MAX_BODY_BYTES", "MIRROR_SLICE_SIZE",
@@ -88,3 +88,46 @@ def test_a_secret_that_is_none_is_explained_and_not_repeated(monkeypatch: pytest
     assert "OTHER_SECRETS: Environment variable" in message
     assert "SHOP_SECRETS: must be whsec_ and the base64 of at least 24 bytes" in message
     assert not value or value not in message
+
+
+def test_credentials_are_read_for_each_integration_by_its_slug(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VENDURE_API_URL", "https://shop.example.com/admin-api")
+    monkeypatch.setenv("VENDURE_API_KEY", "opensesame")
+    monkeypatch.setenv("MY_SHOP_API_URL", "http://shop:3000/admin-api")
+    monkeypatch.setenv("MY_SHOP_API_USERNAME", "mirror")
+    monkeypatch.setenv("MY_SHOP_API_PASSWORD", "opensesame")
+    found = load_credentials(["vendure", "my-shop", "never-asked"])
+    by_user = Credentials(api_url="http://shop:3000/admin-api", username="mirror", password="opensesame")
+    assert found == {
+        "vendure": Credentials(api_url="https://shop.example.com/admin-api", api_key="opensesame"),
+        "my-shop": by_user,
+    }
+    assert "opensesame" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("given", "complaints"),
+    [
+        ({"URL": "https://a.example"}, ["KEY: must be set, or A_API_USERNAME and A_API_PASSWORD"]),
+        ({"KEY": "opensesame"}, ["URL: must be the http(s) address"]),
+        ({"URL": "shop.example.com", "KEY": "opensesame"}, ["URL: must be the http(s) address"]),
+        ({"URL": "https://a.example", "USERNAME": "me"}, ["PASSWORD: must be set, too"]),
+        ({"PASSWORD": "opensesame"}, ["URL: must be the http(s) address", "USERNAME: must be set, too"]),
+        (
+            {"URL": "https://a.example", "KEY": "opensesame", "USERNAME": "me", "PASSWORD": "opensesame"},
+            ["PASSWORD: must not be set beside A_API_KEY", "USERNAME: must not be set beside A_API_KEY"],
+        ),
+    ],
+)
+def test_credentials_that_are_half_set_are_all_named(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], complaints: list[str]
+) -> None:
+    for name, value in given.items():
+        monkeypatch.setenv(f"A_API_{name}", value)
+    monkeypatch.setenv("B_API_USERNAME", "me")
+    with pytest.raises(SettingsError) as caught:
+        load_credentials(["a", "b"])
+    lines = str(caught.value).splitlines()[1:]
+    assert len(lines) == len(complaints) + 2
+    assert all(line.startswith(f"  A_API_{complaint}") for line, complaint in zip(lines, complaints, strict=False))
+    assert "opensesame" not in str(caught.value)
