@@ -1,11 +1,13 @@
-"""Vendure as an engine: its signature, its envelope, its mapping."""
+"""Vendure as an engine: its signature, its envelope, its mapping, its Admin API."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 
-from sync.engines.base import Context, Event
-from sync.engines.vendure import payloads, signature
+from sync.engines.base import Client, Context, Event
+from sync.engines.vendure import client, payloads, signature
 from sync.engines.vendure.mapping import map_event
 from sync.records import Record
+from sync.settings import Credentials
 
 
 class Vendure:
@@ -21,3 +23,6 @@ class Vendure:
 
     def map(self, event_type: str, payload: bytes, context: Context) -> list[Record]:
         return map_event(event_type, payload, context)
+
+    def connect(self, credentials: Credentials) -> AbstractAsyncContextManager[Client]:
+        return client.connect(credentials)

@@ -1,4 +1,4 @@
-"""What the plugin sends: the envelope of a change hook, as `docs/vendure-hooks.md` describes it.
+"""What the plugin sends: the envelope of a change hook and the events in it, as `docs/vendure-hooks.md` describes them.
 
 `read` looks at the envelope only. The documents inside stay as they came, but for one thing: Postgres can hold neither
 U+0000 nor half a surrogate pair, which a shop on MySQL or SQLite can. Each becomes U+FFFD, so that one odd character
@@ -6,6 +6,7 @@ in a name never keeps an order out.
 """
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -48,15 +49,26 @@ _SUSPECT = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 def read(body: bytes) -> list[Event]:
     """Return the events of a hook in its order; raise Reject with what is wrong and where."""
     try:
-        body.decode()
-        envelope = _envelopes.decode(_storable(body))
-        return [_event(position, raw) for position, raw in enumerate(envelope.events)]
+        return events_of(_envelopes.decode(storable(body)).events)
     except msgspec.ValidationError as error:
         raise Reject(_located("", str(error))) from None
     except RecursionError:
         raise Reject("The body is nested too deeply.") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Reject(f"The body is not JSON in UTF-8: {error}.") from None
+
+
+def events_of(changes: Sequence[msgspec.Raw]) -> list[Event]:
+    """Return the events of an envelope, or of an answer of the Admin API; raise Reject."""
+    return [_event(position, raw) for position, raw in enumerate(changes)]
+
+
+def storable(body: bytes) -> bytes:
+    """Return JSON without what Postgres cannot hold; raise UnicodeDecodeError if it is not UTF-8."""
+    body.decode()
+    if not _SUSPECT.search(body):
+        return body
+    return _ESCAPE.sub(lambda found: rb"\ufffd" if found["unstorable"] else found[0], body)
 
 
 def _event(position: int, raw: msgspec.Raw) -> Event:
@@ -75,10 +87,3 @@ def _located(where: str, message: str) -> str:
     """Put msgspec's "what - at `$.where`" the other way round: "events[3].where: what"."""
     what, _, path = message.partition(" - at `$")
     return f"{(where + path.removesuffix('`')).lstrip('.') or 'The body'}: {what}"
-
-
-def _storable(body: bytes) -> bytes:
-    """Replace the escapes of characters that Postgres cannot hold."""
-    if not _SUSPECT.search(body):
-        return body
-    return _ESCAPE.sub(lambda found: rb"\ufffd" if found["unstorable"] else found[0], body)
