@@ -279,8 +279,9 @@ async def test_every_table_has_row_security_for_its_owner_too_and_every_view_ask
     assert found == {name: (access.is_view, True) for name, access in RELATIONS.items()}
 
 
-async def test_only_the_audit_runs_with_its_owner_s_rights_and_no_function_with_its_caller_s_path(dsn: str) -> None:
-    assert [row[0] for row in await fetch(dsn, DEFINERS)] == ["mirror.audit", "mirror.audit_consent"]
+async def test_few_run_with_their_owner_s_rights_and_no_function_with_its_caller_s_path(dsn: str) -> None:
+    definers = ["mirror.audit", "mirror.audit_consent", "mirror.pending_migrations"]
+    assert [row[0] for row in await fetch(dsn, DEFINERS)] == definers
     assert await fetch(dsn, WITHOUT_PATH) == []
 
 
