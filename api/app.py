@@ -21,9 +21,9 @@ VERSION = "1"
 
 def create_app(settings: Settings) -> Litestar:
     """Return the API. Its start fails with SettingsError if an active integration lacks its secrets."""
-    if settings.database_url is None:
+    if settings.database is None:
         raise SettingsError("The environment is not right:\n  DATABASE_URL: not set; the API needs a database.")
-    database = Database(settings.database_url, connections=settings.database_connections)
+    database = Database(settings.database, connections=settings.database_connections)
     intake = Intake(database)
     integrations = Integrations(database)
 

@@ -57,7 +57,7 @@ class Integrations:
             return
         except Reject as error:
             raise SettingsError(
-                f"The database of DATABASE_URL cannot be used: {error.reason}. Is it migrated? Run `mirror migrate`."
+                f"The database cannot be used: {error.reason}. Is it migrated? Run `mirror migrate`."
             ) from None
         faults = sorted({found.fault for found in known.values() if isinstance(found, Unprepared)})
         if faults:

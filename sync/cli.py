@@ -23,12 +23,20 @@ from sync.errors import Reject, Retry
 from sync.logs import configure_logs
 from sync.migrate import MigrationError
 from sync.migrate import migrate as apply_migrations
-from sync.migrate import pending as pending_migrations
 from sync.processes import stop_with_parent
 from sync.replay import ReplayError
 from sync.report import Status, print_status
-from sync.settings import Settings, SettingsError, load_settings
-from sync.stack import NO_DATABASE, StackError, existing_database, make_secret, open_ground, running
+from sync.settings import Address, Settings, SettingsError, load_settings
+from sync.stack import (
+    NO_DATABASE,
+    StackError,
+    direct_database,
+    existing_database,
+    make_secret,
+    open_ground,
+    pending_migrations,
+    running,
+)
 
 FAILURES = (DemoError, EmbeddedPostgresError, MigrationError, ReplayError, StackError, OSError)
 
@@ -52,11 +60,12 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     @wraps(function)
     def run(**arguments: Any) -> None:
         try:
-            function(load_settings(), **arguments)
+            settings = load_settings()
+            function(settings, **arguments)
         except SettingsError as error:
             raise _WrongSettings(str(error)) from None
         except Retry as error:
-            raise _Failed(f"{error.reason}. Check DATABASE_URL, and that the server is up.") from None
+            raise _Failed(f"{error.reason}. Check {settings.database_variables}, and that the server is up.") from None
         except Reject as error:
             raise _Failed(f"{error.reason}. Is the database migrated? `mirror migrate` does it.") from None
         except FAILURES as error:
@@ -102,12 +111,14 @@ def migrate(settings: Settings, check: bool) -> None:
     Works on the database of DATABASE_URL: a Supabase project, or a plain Postgres (as its superuser, the first
     time). The Supabase CLI sees what was applied, and the other way round.
 
-    A migration that fails leaves the database as it was before it, and the error names the statement.
+    A migration that fails leaves the database as it was before it, and the error names the statement. Through
+    SUPABASE_URL nothing can be migrated, only checked.
     """
-    with existing_database(settings) as dsn:
-        if check:
-            _print_pending(asyncio.run(pending_migrations(dsn)))
-            return
+    if check:
+        with existing_database(settings) as address:
+            _print_pending(asyncio.run(pending_migrations(address)))
+        return
+    with direct_database(settings) as dsn:
         applied = asyncio.run(apply_migrations(dsn))
     for name in applied.migrations:
         console.print(f"applied {name}")
@@ -126,23 +137,23 @@ def _print_pending(titles: list[str]) -> None:
 @command
 def serve(settings: Settings) -> None:
     """Run the API: receives hooks, answers "where is my order?"."""
-    environment = {**os.environ, "DATABASE_URL": _database_url(settings)}
-    os.execve(sys.executable, [sys.executable, "-m", "api"], environment)  # noqa: S606 - no shell wanted
+    _configured(settings)
+    os.execv(sys.executable, [sys.executable, "-m", "api"])  # noqa: S606 - no shell wanted
 
 
 @command
 def work(settings: Settings) -> None:
     """Run the daemon: applies the inbox to the tables. Several may run at once."""
     stop_with_parent()
-    asyncio.run(run_daemon(_database_url(settings), settings))
+    asyncio.run(run_daemon(_configured(settings), settings))
 
 
 @command
 def up(settings: Settings) -> None:
     """Run API and daemon together, until Ctrl-C.
 
-    Migrates the database first. Without DATABASE_URL it starts an embedded Postgres in .mirror/ (MIRROR_HOME),
-    and makes a hook secret there.
+    Migrates the database first; one that is reached through SUPABASE_URL must be current already. Without either
+    it starts an embedded Postgres in .mirror/ (MIRROR_HOME), and makes a hook secret there.
     """
     interrupts.treat_sigterm_as_interrupt()
     port = settings.port or embedded.free_port()
@@ -172,13 +183,13 @@ def up(settings: Settings) -> None:
 def status(settings: Settings, as_json: bool) -> None:
     """Show the inbox by state, the lag, dead letters and rows per table."""
 
-    async def read(dsn: str) -> str:
-        async with connect(dsn, connections=1) as database:
+    async def read(address: Address) -> str:
+        async with connect(address, connections=1) as database:
             answer: str = await database.call("get_status")
             return answer
 
-    with existing_database(settings) as dsn:
-        answer = asyncio.run(read(dsn))
+    with existing_database(settings) as address:
+        answer = asyncio.run(read(address))
     if as_json:
         click.echo(answer)
     else:
@@ -191,7 +202,7 @@ def secret(_: Settings) -> None:
     click.echo(make_secret())
 
 
-def _database_url(settings: Settings) -> str:
-    if settings.database_url is None:
+def _configured(settings: Settings) -> Address:
+    if settings.database is None:
         raise SettingsError(NO_DATABASE)
-    return settings.database_url
+    return settings.database

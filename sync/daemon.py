@@ -17,7 +17,7 @@ from sync.database import Database, connect
 from sync.drain import Counts, Drain
 from sync.errors import Reject, Retry
 from sync.schedule import keep_schedule
-from sync.settings import Settings
+from sync.settings import Address, Settings
 
 log = structlog.get_logger()
 
@@ -26,14 +26,14 @@ WAIT_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Wait while the database is away, by failures in a row; the last holds for all that follow."""
 
 
-async def work(dsn: str, settings: Settings) -> None:
+async def work(address: Address, settings: Settings) -> None:
     """Run until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
-    async with connect(dsn, connections=settings.database_connections) as database:
-        log.info("daemon.started")
+    async with connect(address, connections=settings.database_connections) as database:
+        log.info("daemon.started", database=settings.database_variables)
         await Daemon(database, settings).run(stop)
         log.info("daemon.stopped")
 

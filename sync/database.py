@@ -3,6 +3,8 @@
 Every rule is a function in the schema `mirror`; Python calls it with named arguments and gets a value. A call
 is a transaction of its own. What goes wrong comes out as one of two errors: `Retry` (the database is away or
 busy: the same call may succeed later) or `Reject` (it refused these arguments).
+
+Two doors lead there: Postgres itself, and a Supabase project's Data API. Nobody else knows which.
 """
 
 import asyncio
@@ -12,6 +14,7 @@ from typing import Any
 
 from sync.doors.base import Door, Row
 from sync.doors.postgres import PostgresDoor
+from sync.settings import Address
 
 __all__ = ["Database", "Row", "connect"]
 
@@ -22,8 +25,8 @@ class Database:
     Open it with `connect`; safe to use from many tasks.
     """
 
-    def __init__(self, dsn: str, *, connections: int) -> None:
-        self._door: Door = PostgresDoor(dsn, connections=connections)
+    def __init__(self, address: Address, *, connections: int) -> None:
+        self._door = _door(address, connections)
 
     async def call(self, function: str, **arguments: Any) -> Any:
         """Return the value of `mirror.<function>(name => value, …)`; JSON comes as text."""
@@ -46,10 +49,18 @@ class Database:
 
 
 @asynccontextmanager
-async def connect(dsn: str, *, connections: int = 4) -> AsyncIterator[Database]:
+async def connect(address: Address, *, connections: int = 4) -> AsyncIterator[Database]:
     """Open a Database of at most so many connections. It connects at the first call."""
-    database = Database(dsn, connections=connections)
+    database = Database(address, connections=connections)
     try:
         yield database
     finally:
         await database.close()
+
+
+def _door(address: Address, connections: int) -> Door:
+    if isinstance(address, str):
+        return PostgresDoor(address, connections=connections)
+    from sync.doors.rest import RestDoor  # noqa: PLC0415 - half a second and 50 MB, for whoever needs it
+
+    return RestDoor(address, connections=connections)

@@ -15,6 +15,7 @@ import msgspec
 from environs import Env, EnvValidationError, ValidationError
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - the prefix is public
+PUBLISHABLE_PREFIX = "sb_publishable_"
 MIN_SECRET_BYTES = 24
 """Standard Webhooks, "Signature scheme": between 24 and 64 bytes."""
 
@@ -31,11 +32,27 @@ class SettingsError(Exception):
     """The environment is not right; the message lists every variable that is missing or wrong."""
 
 
+class Project(msgspec.Struct, frozen=True):
+    """A Supabase project that is reached through its Data API only."""
+
+    url: str
+    secret_key: str
+
+    def __repr__(self) -> str:
+        return f"Project({self.url!r})"
+
+
+Address = str | Project
+"""Where the database is: `postgresql://…`, or a project behind its Data API."""
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that can be set."""
 
     database_url: str | None
-    """`DATABASE_URL`: the Supabase project's Postgres, direct or through a pooler. None: the embedded one."""
+    """`DATABASE_URL`: the Supabase project's Postgres, direct or through a pooler."""
+    project: Project | None
+    """`SUPABASE_URL` and `SUPABASE_SECRET_KEY`: the project through its Data API, for want of a `DATABASE_URL`."""
     home: Path
     """`MIRROR_HOME`: folder of the embedded Postgres and its secrets."""
     host: str
@@ -52,6 +69,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """`MIRROR_POLL_SECONDS`: how often the daemon looks for events when no notification comes."""
     database_connections: int
     """`MIRROR_DATABASE_CONNECTIONS`: connections that each process opens to the database, at the most."""
+
+    @property
+    def database(self) -> Address | None:
+        """Where the database is; None: nowhere but in the embedded Postgres. `DATABASE_URL` goes first."""
+        return self.database_url or self.project
+
+    @property
+    def database_variables(self) -> str:
+        """Which variables say so, for messages."""
+        return "SUPABASE_URL and SUPABASE_SECRET_KEY" if isinstance(self.database, Project) else "DATABASE_URL"
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +98,7 @@ def load_settings() -> Settings:
     env = Env(eager=False)
     values: dict[str, Any] = {
         "database_url": env.str("DATABASE_URL", None, validate=_is_postgres_url),
+        "project": _load_project(env),
         "home": env.path("MIRROR_HOME", Path(".mirror")),
         "host": env.str("MIRROR_HOST", "127.0.0.1"),
         "port": env.int("MIRROR_PORT", 8787, validate=_between(0, 65535)),
@@ -85,6 +113,14 @@ def load_settings() -> Settings:
     except EnvValidationError as error:
         raise SettingsError(_listed(_messages(error))) from None
     return Settings(**values)
+
+
+def _load_project(env: Env) -> Project | None:
+    """Read where the Data API is; either variable needs the other."""
+    if not any(os.environ.get(name) for name in ("SUPABASE_URL", "SUPABASE_SECRET_KEY")):
+        return None
+    url = env.str("SUPABASE_URL", validate=_is_web_address)
+    return Project(url, env.str("SUPABASE_SECRET_KEY", validate=_is_key))
 
 
 def load_secrets(variables: list[str]) -> dict[str, tuple[str, ...]]:
@@ -169,6 +205,18 @@ def _is_postgres_url(value: str | None) -> None:
             "must look like postgresql://user:password@host:5432/postgres, with /, #, ?, [, ] and @ in the password "
             "written as %2F, %23, %3F, %5B, %5D and %40."
         )
+
+
+def _is_web_address(value: str) -> None:
+    if not _is_http_address(value):
+        raise ValidationError("must look like https://<ref>.supabase.co.")
+
+
+def _is_key(value: str) -> None:
+    if not value.isascii() or not value.isprintable() or " " in value or not value:
+        raise ValidationError("must be a secret key of the project, sb_secret_…: Project Settings, API Keys.")
+    if value.startswith(PUBLISHABLE_PREFIX):
+        raise ValidationError("must be a secret key, sb_secret_…: this one is publishable, and may do nothing here.")
 
 
 def _between(low: float, high: float) -> Callable[[float], None]:

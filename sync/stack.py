@@ -1,7 +1,7 @@
 """A whole mirror on this machine: database, API and daemon, started and stopped together.
 
-The database is the one that DATABASE_URL names, or else an embedded Postgres of our own, whose hook secret is
-made at the first start and kept in its folder.
+The database is the one that DATABASE_URL or SUPABASE_URL names, or else an embedded Postgres of our own, whose hook
+secret is made at the first start and kept in its folder.
 """
 
 import asyncio
@@ -18,22 +18,32 @@ import httpx
 import msgspec
 
 from sync import embedded
-from sync.migrate import migrate
+from sync.database import connect
+from sync.errors import Reject
+from sync.migrate import migrate, migrations, pending, supabase_folder
 from sync.processes import Process
-from sync.settings import SECRET_PREFIX, Settings, SettingsError
+from sync.settings import SECRET_PREFIX, Address, Project, Settings, SettingsError
 
 SECRETS_VARIABLE = "VENDURE_HOOK_SECRETS"
 START_SECONDS = 30
 
 NO_DATABASE = """The environment is not right:
   DATABASE_URL: Environment variable not set. It names the database, as in
-  postgresql://user:password@host:5432/postgres; `mirror up` and `mirror demo` bring their own."""
+  postgresql://user:password@host:5432/postgres; where only HTTPS leads out, SUPABASE_URL and SUPABASE_SECRET_KEY do.
+  `mirror up` and `mirror demo` bring a database of their own."""
+
+NO_CONNECTION = """The environment is not right:
+  DATABASE_URL: Environment variable not set. This takes a connection to Postgres itself; SUPABASE_URL gives none."""
+
+NOT_CURRENT = """The schema behind SUPABASE_URL is not the one of this version ({pending}).
+It takes a connection to Postgres to change that: from a place that has one, run `mirror migrate` with DATABASE_URL,
+or `supabase db push`."""
 
 
 class Ground(msgspec.Struct, frozen=True):
     """The migrated database that a stack stands on."""
 
-    dsn: str
+    address: Address
     psql: str | None
     """A command line that opens psql on it, if it is our own."""
     secret: str | None
@@ -43,7 +53,7 @@ class Ground(msgspec.Struct, frozen=True):
     def environment(self) -> dict[str, str]:
         """What the processes need to work on it."""
         made = {SECRETS_VARIABLE: self.secret} if self.secret else {}
-        return {"DATABASE_URL": self.dsn, **made}
+        return {"DATABASE_URL": self.address, **made} if isinstance(self.address, str) else made
 
 
 class StackError(Exception):
@@ -57,10 +67,14 @@ def make_secret() -> str:
 
 @contextmanager
 def open_ground(settings: Settings) -> Iterator[Ground]:
-    """Give a database with the current schema: the configured one, or our own, running while this lasts."""
-    if settings.database_url:
-        asyncio.run(migrate(settings.database_url))
-        yield Ground(settings.database_url, None, None)
+    """Give a database with the current schema: the configured one, or our own, running while this lasts.
+
+    Raises:
+        StackError: the configured one is not current, and cannot be brought there through the Data API.
+    """
+    if settings.database is not None:
+        asyncio.run(_bring_to_current(settings.database))
+        yield Ground(settings.database, None, None)
         return
     with embedded.start(settings.home / "postgres") as server:
         asyncio.run(migrate(server.dsn, superuser_dsn=server.superuser_dsn))
@@ -69,19 +83,55 @@ def open_ground(settings: Settings) -> Iterator[Ground]:
 
 
 @contextmanager
-def existing_database(settings: Settings) -> Iterator[str]:
+def existing_database(settings: Settings) -> Iterator[Address]:
     """Give the address of the configured database, or of the embedded one that `mirror up` made here.
 
     Raises:
         SettingsError: there is neither.
     """
-    if settings.database_url:
-        yield settings.database_url
+    if settings.database is not None:
+        yield settings.database
         return
     if not (settings.home / "postgres" / "data").exists():
         raise SettingsError(NO_DATABASE)
     with embedded.start(settings.home / "postgres") as server:
         yield server.dsn
+
+
+@contextmanager
+def direct_database(settings: Settings) -> Iterator[str]:
+    """Give the same, for what takes a connection to Postgres itself.
+
+    Raises:
+        SettingsError: there is no such database, or only its Data API.
+    """
+    with existing_database(settings) as address:
+        if isinstance(address, Project):
+            raise SettingsError(NO_CONNECTION)
+        yield address
+
+
+async def pending_migrations(address: Address) -> list[str]:
+    """Name the migrations that the database lacks."""
+    if isinstance(address, str):
+        return await pending(address)
+    known = migrations(supabase_folder())
+    async with connect(address, connections=1) as database:
+        lacking = await database.call("pending_migrations", p_versions=[migration.version for migration in known])
+    return [migration.title for migration in known if migration.version in lacking]
+
+
+async def _bring_to_current(address: Address) -> None:
+    """Migrate a database; of one that is only reached through its Data API, require that it is."""
+    if isinstance(address, str):
+        await migrate(address)
+        return
+    try:
+        lacking = await pending_migrations(address)
+    except Reject as error:  # not even the function to ask is there
+        raise StackError(NOT_CURRENT.format(pending=error.reason)) from None
+    if lacking:
+        raise StackError(NOT_CURRENT.format(pending=f"pending: {', '.join(lacking)}"))
 
 
 @asynccontextmanager
