@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 
 from sync.database import connect
 from sync.migrate import migrate
+from sync.settings import Address, Project
 from tests.mirror import Mirror
 from tests.postgres import TestServer, apply_platform, running_server
+from tests.rest.gateway import Gateway, running_gateway
 
 
 @pytest.fixture(scope="session")
@@ -61,8 +64,35 @@ async def connection(database: str) -> AsyncIterator[asyncpg.Connection]:
     await opened.close()
 
 
+@pytest.fixture(scope="session")
+def gateway(server: TestServer, migrated_template: str) -> Iterator[Gateway]:
+    """The way to databases over HTTP."""
+    with running_gateway(server) as started:
+        yield started
+
+
 @pytest.fixture
-async def mirror(database: str, connection: asyncpg.Connection) -> AsyncIterator[Mirror]:
-    """Inbox and drain over `database`."""
-    async with connect(database) as door:
+def project(gateway: Gateway, database: str) -> Iterator[Project]:
+    """`database` as a Supabase project that is reached through its Data API."""
+    with gateway.project(urlsplit(database).path.removeprefix("/")) as served:
+        yield served
+
+
+@pytest.fixture
+def through() -> str:
+    """Which door a test goes through; those marked `both_doors` go through the other one, too."""
+    return "postgres"
+
+
+@pytest.fixture
+def address(through: str, request: pytest.FixtureRequest) -> Address:
+    """`database`, by the door that the test goes through."""
+    found: Address = request.getfixturevalue("database" if through == "postgres" else "project")
+    return found
+
+
+@pytest.fixture
+async def mirror(address: Address, connection: asyncpg.Connection) -> AsyncIterator[Mirror]:
+    """Inbox and drain over `address`."""
+    async with connect(address) as door:
         yield await Mirror.over(door, connection)

@@ -53,12 +53,19 @@ class TestServer:
     def superuser(self, database: str) -> str:
         return with_database(self.superuser_dsn, database)
 
+    def authenticator(self, database: str) -> str:
+        """The address of a database for the role that PostgREST logs in as; `let_authenticator_in` comes first."""
+        return as_role("authenticator", self.superuser(database))
+
+    def let_authenticator_in(self) -> None:
+        self.run(f"alter role authenticator password '{urlsplit(self.superuser_dsn).password or ''}'")
+
 
 @contextmanager
 def running_server(folder: Path) -> Iterator[TestServer]:
     """Give the server that this run works with."""
     if other := os.environ.get(OTHER_SERVER):
-        server = TestServer(as_postgres(other), other)
+        server = TestServer(as_role("postgres", other), other)
         server.run(_CREATE_POSTGRES, f"alter role postgres password '{urlsplit(other).password or ''}'")
         yield server
         return
@@ -84,11 +91,11 @@ _CREATE_POSTGRES = """
 """
 
 
-def as_postgres(dsn: str) -> str:
-    """Return the address of the same database for role `postgres`."""
+def as_role(role: str, dsn: str) -> str:
+    """Return the address of the same database for a role with the same password."""
     parts = urlsplit(dsn)
     _, _, where = parts.netloc.rpartition("@")
-    login = f"postgres:{parts.password}" if parts.password else "postgres"
+    login = f"{role}:{parts.password}" if parts.password else role
     return urlunsplit(parts._replace(netloc=f"{login}@{where}"))
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
+from sync.settings import Address
 from tests.flow.proxy import Proxy, proxy
 from tests.flow.serving import SECRETS_VARIABLE, serving
 from tests.hooks import SECRET
@@ -19,9 +20,9 @@ def secrets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def api(database: str, secrets: None) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of an API on `database`."""
-    async with serving(database) as client:
+async def api(address: Address, secrets: None) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of an API on `address`."""
+    async with serving(address) as client:
         yield client
 
 

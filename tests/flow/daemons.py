@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 
-from tests.flow.serving import until
+from sync.settings import Address
+from tests.flow.serving import until, variables
 
 WAITS_FOR_LOCK = """
     select count(*) from pg_stat_activity
@@ -19,10 +20,10 @@ WAITS_FOR_LOCK = """
 
 
 @asynccontextmanager
-async def daemon(dsn: str, **settings: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def daemon(address: Address, **settings: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run `mirror work`, a quick one; kill it in the end if it still runs."""
     environment = {
-        **os.environ, "DATABASE_URL": dsn, "MIRROR_POLL_SECONDS": "0.2", "MIRROR_LEASE_SECONDS": "1", **settings
+        **os.environ, **variables(address), "MIRROR_POLL_SECONDS": "0.2", "MIRROR_LEASE_SECONDS": "1", **settings
     }  # fmt: skip
     child = await asyncio.create_subprocess_exec(sys.executable, "-m", "sync", "work", env=environment)
     try:

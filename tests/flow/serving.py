@@ -13,7 +13,7 @@ import httpx
 import msgspec
 
 from api.server import serve
-from sync.settings import load_settings
+from sync.settings import Address, load_settings
 from tests.hooks import SECRET, signed
 
 HOOKS = "/hooks/vendure"
@@ -21,32 +21,40 @@ SECRETS_VARIABLE = "VENDURE_HOOK_SECRETS"
 
 
 @asynccontextmanager
-async def serving(dsn: str, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+async def serving(address: Address, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     """Run the API in this process; give a client of it."""
-    chosen = msgspec.structs.replace(load_settings(), database_url=dsn, port=0, **settings)
+    where = {"database_url": address} if isinstance(address, str) else {"project": address}
+    chosen = msgspec.structs.replace(load_settings(), port=0, **where, **settings)
     stop = asyncio.Event()
-    address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    server = asyncio.create_task(serve(chosen, stop=stop, listening=address.set_result))
+    listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    server = asyncio.create_task(serve(chosen, stop=stop, listening=listening.set_result))
     try:
-        server.add_done_callback(lambda _: address.cancel())
-        async with httpx.AsyncClient(base_url=await address, timeout=30) as client:
+        server.add_done_callback(lambda _: listening.cancel())
+        async with httpx.AsyncClient(base_url=await listening, timeout=30) as client:
             yield client
     finally:
         stop.set()
         await server
 
 
+def variables(address: Address) -> dict[str, str]:
+    """Return what the environment of a process says of a database."""
+    if isinstance(address, str):
+        return {"DATABASE_URL": address}
+    return {"SUPABASE_URL": address.url, "SUPABASE_SECRET_KEY": address.secret_key}
+
+
 @asynccontextmanager
-async def process(dsn: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, httpx.AsyncClient]]:
+async def process(address: Address) -> AsyncIterator[tuple[asyncio.subprocess.Process, httpx.AsyncClient]]:
     """Run the API in a process of its own; give it, with a client of it."""
-    environment = {**os.environ, "DATABASE_URL": dsn, "MIRROR_PORT": "0", SECRETS_VARIABLE: SECRET}
+    environment = {**os.environ, **variables(address), "MIRROR_PORT": "0", SECRETS_VARIABLE: SECRET}
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "api", env=environment, stdout=asyncio.subprocess.PIPE
     )
     assert child.stdout is not None
     try:
-        address = (await child.stdout.readline()).decode().split()[-1]
-        async with httpx.AsyncClient(base_url=address, timeout=30) as client:
+        url = (await child.stdout.readline()).decode().split()[-1]
+        async with httpx.AsyncClient(base_url=url, timeout=30) as client:
             yield child, client
     finally:
         if child.returncode is None:

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from sync.migrate import migrate, supabase_folder
 from tests.other_postgres import throwaway_server
-from tests.postgres import TestServer, apply_platform, as_postgres
+from tests.postgres import TestServer, apply_platform, as_role
 
 DATABASE = "pgtap"
 WITH_CRON = {
@@ -36,7 +36,7 @@ TESTS = (supabase_folder() / "tests", Path(__file__).parent)
 
 def prepare(superuser_dsn: str) -> None:
     """Make the database: the platform as superuser, our schema as `postgres`."""
-    server = TestServer(as_postgres(superuser_dsn), superuser_dsn)
+    server = TestServer(as_role("postgres", superuser_dsn), superuser_dsn)
     server.run("create role postgres nosuperuser createdb createrole replication bypassrls login")
     server.run(*CREATE)
     apply_platform(server, DATABASE)
