@@ -19,12 +19,13 @@ from __future__ import annotations
 
 import atexit
 import fcntl
+import itertools
 import secrets
 import shlex
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -89,6 +90,11 @@ class EmbeddedPostgres:
         with use, _explained(self.folder), _turn(self.folder):
             if _is_last(use):
                 _Cluster.of(self.folder).stop()
+
+    def restart(self, *, crash: bool = False) -> None:
+        """Stop the server, whoever uses it, and start it at the same port: at once, as in a crash, or in order."""
+        with _explained(self.folder), _turn(self.folder):
+            _Cluster.of(self.folder).restart(self.port, "immediate" if crash else "fast")
 
     def __enter__(self) -> Self:
         return self
@@ -177,9 +183,14 @@ class _Cluster:
             time.sleep(0.05)
         return self._start()
 
-    def stop(self) -> None:
+    def stop(self, mode: str = "fast") -> None:
         if postmaster.running(self.data) is not None:
-            self._run("pg_ctl", "stop", "-D", self.data, "-m", "fast", "-w", "-t", str(START_SECONDS))
+            self._run("pg_ctl", "stop", "-D", self.data, "-m", mode, "-w", "-t", str(START_SECONDS))
+
+    def restart(self, port: int, mode: str) -> None:
+        """Stop and start at this port and no other: those who use it come back to where it was."""
+        self.stop(mode)
+        self._start_at(itertools.repeat(port, ATTEMPTS * 10))
 
     @property
     def _log(self) -> Path:
@@ -192,7 +203,10 @@ class _Cluster:
         self._run("initdb", "-D", data, "-U", SUPERUSER, "--auth=trust", *locale, *settings)
 
     def _start(self) -> int:
-        for port in self._ports():
+        return self._start_at(self._ports())
+
+    def _start_at(self, ports: Iterable[int]) -> int:
+        for port in ports:
             postmaster.remove_stale_pid(self.data)
             try:
                 self._run("pg_ctl", "start", "-D", self.data, "-l", self._log, "-o", f"-p {port}",

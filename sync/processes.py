@@ -37,17 +37,26 @@ class Process:
         self._child: asyncio.subprocess.Process | None = None
         self.has_ended = False
         """Whether it ended by itself at least once."""
+        self._is_killed = False
 
     async def keep_running(self) -> None:
         """Run it, again whenever it ends, until cancelled; then stop it."""
         try:
             while True:
                 code = await self._run()
-                self.has_ended = True
-                log.error("process.ended", command=self._arguments[0], exit_code=code, action="starting it again")
+                if not self._is_killed:
+                    self.has_ended = True
+                    log.error("process.ended", command=self._arguments[0], exit_code=code, action="starting it again")
+                self._is_killed = False
                 await asyncio.sleep(RESTART_SECONDS)
         finally:
             await self._stop()
+
+    def kill(self) -> None:
+        """End it in the middle of whatever it does (SIGKILL); `keep_running` starts it again."""
+        if self._child is not None and self._child.returncode is None:
+            self._is_killed = True
+            self._child.kill()
 
     async def _run(self) -> int:
         with self._output() as output:

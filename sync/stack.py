@@ -135,16 +135,22 @@ async def _bring_to_current(address: Address) -> None:
 
 
 @asynccontextmanager
-async def running(address: str, environment: Mapping[str, str], logs: Path | None = None) -> AsyncIterator[None]:
-    """Run API and daemon as processes while this lasts; `address` is where the API will answer."""
+async def running(
+    address: str, environment: Mapping[str, str], logs: Path | None = None, *, daemons: int = 1
+) -> AsyncIterator[list[Process]]:
+    """Run API and daemons as processes while this lasts; give them, the API first.
+
+    `address` is where the API will answer.
+    """
     _require_free(address)
     processes = [
-        Process([command], environment, logs / f"{command}.log" if logs else None) for command in ("serve", "work")
+        Process([command], environment, logs / f"{command}.log" if logs else None)
+        for command in ("serve", *["work"] * daemons)
     ]
     tasks = [asyncio.create_task(process.keep_running()) for process in processes]
     try:
         await _wait_until_ready(address, processes[0], logs)
-        yield
+        yield processes
     finally:
         for task in tasks:
             task.cancel()

@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from sync.records import Entity
+
 Document = dict[str, Any]
 
 TAX = 18
@@ -34,6 +36,19 @@ def digest(document: bytes) -> str:
 def encode(document: Document) -> bytes:
     """Return a document's JSON."""
     return msgspec.json.encode(document)
+
+
+def event(event_id: str, entity: Entity, source_id: str, read_at: str, document: bytes | None) -> bytes:
+    """Return an event of a hook, as JSON; without a document, the one that says that the entity is gone."""
+    head = {
+        "id": event_id,
+        "type": f"{entity}.{'deleted' if document is None else 'changed'}",
+        "entityId": source_id,
+        "readAt": read_at,
+        "hash": document and digest(document),
+        "data": msgspec.Raw(document or b"null"),
+    }
+    return msgspec.json.encode(head)
 
 
 def customer(customer_id: str, created: datetime, *, first_name: str, last_name: str, email: str) -> Document:

@@ -39,9 +39,9 @@ class AdminApiServer:
         self.thrown: Counter[str] = Counter()
         self._api = AdminApi(shop)
         self._choice = random.Random(f"{seed} api")  # noqa: S311 - no secret
-        with _bound(port) as probe:
+        with bound_at(port) as probe:
             self._port: int = probe.getsockname()[1]
-        self._server: _Server | None = None
+        self._server: LoopbackServer | None = None
 
     @property
     def url(self) -> str:
@@ -108,9 +108,8 @@ class AdminApiServer:
 
     async def _live(self) -> None:
         """Serve for a lifetime."""
-        with _bound(self._port) as bound:
-            self._server = _Server(uvicorn.Config(self, http="httptools", ws="none", lifespan="off", log_config=None,
-                                                  log_level="critical", access_log=False))  # fmt: skip
+        with bound_at(self._port) as bound:
+            self._server = LoopbackServer(self)
             serving = asyncio.create_task(self._server.serve(sockets=[bound]))
             try:
                 await asyncio.wait({serving, dying := asyncio.create_task(self._age())}, return_when="FIRST_COMPLETED")
@@ -127,8 +126,21 @@ class AdminApiServer:
             is_over = self._choice.random() < self.faults.deaths_per_minute / 60
 
 
-class _Server(uvicorn.Server):
+class LoopbackServer(uvicorn.Server):
     """Uvicorn that leaves the signals to its process, and can be dropped dead."""
+
+    def __init__(self, app: Any) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                log_level="critical",  # an answer that is broken off on purpose is an error to uvicorn
+                access_log=False,
+            )
+        )
 
     def drop(self) -> None:
         """Close every connection, whatever is under way."""
@@ -143,7 +155,8 @@ class _Server(uvicorn.Server):
 
 
 @contextmanager
-def _bound(port: int) -> Iterator[socket.socket]:
+def bound_at(port: int) -> Iterator[socket.socket]:
+    """Listen on this machine while this lasts; port 0 takes a free one."""
     with socket.create_server(("127.0.0.1", port), backlog=2048) as bound:
         yield bound
 

@@ -72,6 +72,23 @@ def is_running(folder: Path) -> bool:
     return postmaster.running(folder / "data") is not None
 
 
+@pytest.mark.parametrize("crash", [False, True])
+async def test_restarted_it_comes_back_at_the_same_address_with_all_that_was_committed(
+    folder: Path, crash: bool
+) -> None:
+    with embedded.start(folder) as server:
+        before = postmaster.running(folder / "data")
+        await ask(server.dsn, "create table kept (id integer)")
+        server.restart(crash=crash)
+        after = postmaster.running(folder / "data")
+        assert before
+        assert after
+        assert before.pid != after.pid
+        assert before.port == after.port == server.port
+        assert await ask(server.dsn, "select count(*) from kept") == 0
+    assert not is_running(folder)
+
+
 @pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
 def test_told_to_stop_in_the_middle_of_the_start_it_leaves_no_server(folder: Path, told: signal.Signals) -> None:
     with embedded.start(folder):
