@@ -37,7 +37,7 @@ class Settlement(msgspec.Struct, frozen=True):
     outcome: Outcome
     reason: str | None = None
     retry_after: float | None = None
-    """Seconds, with outcome retry."""
+    """Seconds, with outcome retry; None: as `mirror.retry_schedule` says."""
 
 
 async def accept(database: Database, arriving: Sequence[tuple[UUID, Event]]) -> list[bool]:

@@ -19,9 +19,10 @@ SECONDS = 60
 
 
 async def keep_schedule(database: Database, stop: asyncio.Event) -> None:
-    """Run what is due, now and every minute, until `stop` is set."""
+    """Run what is due, now and every minute, until `stop` is set. A job that has more to do is due again at once."""
     while not stop.is_set():
-        await run_due(database)
+        while not stop.is_set() and await run_due(database):
+            pass
         with suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), SECONDS)
 

@@ -21,4 +21,5 @@ for each row execute function mirror.touch_updated_at();
 insert into mirror.schedule (job, command, every) values
 ('cleanup_expired_otps', 'select public.cleanup_expired_otps()', '10 minutes'),
 ('refresh_delivery_norms', 'select mirror.refresh_delivery_norms()', '1 hour'),
-('fold_delivery_rollups', 'select mirror.fold_delivery_rollups()', '10 minutes');
+('fold_delivery_rollups', 'select mirror.fold_delivery_rollups()', '10 minutes'),
+('prune', 'select mirror.prune()', '1 minute');

@@ -27,6 +27,10 @@ begin
             from arriving
             order by integration_id, event_id, position
         ) as firsts
+        where not exists (
+            select from mirror.seen_events as s
+            where s.integration_id = firsts.integration_id and s.event_id = firsts.event_id
+        )
         order by integration_id, event_id
         on conflict (integration_id, event_id) do nothing
         returning integration_id, event_id

@@ -20,7 +20,9 @@ begin
         reason = s.reason,
         claimed_by = null,
         available_at = case
-            when s.outcome = 'retry' then now() + make_interval(secs => s.retry_after) else e.available_at
+            when s.outcome = 'retry'
+                then now() + coalesce(make_interval(secs => s.retry_after), mirror.retry_wait('event', e.attempts))
+            else e.available_at
         end,
         settled_at = case when s.outcome <> 'retry' then now() end
     from unnest(v_settlements.id, v_settlements.outcome, v_settlements.reason, v_settlements.retry_after)
@@ -40,7 +42,8 @@ end
 $$;
 
 comment on function mirror.settle_events(uuid, json) is
-'Ends the lease of events: outcome applied, skipped or dead (the last two with a reason), or retry after so many seconds. '
-'Fails, so that the caller''s transaction rolls back, if the claim no longer holds every one of them.';
+'Ends the lease of events: outcome applied, skipped or dead (the last two with a reason), or retry after so many seconds, or, '
+'where none are given, as mirror.retry_schedule says. Fails, so that the caller''s transaction rolls back, if the claim no '
+'longer holds every one of them.';
 revoke execute on function mirror.settle_events(uuid, json) from public;
 grant execute on function mirror.settle_events(uuid, json) to service_role;

@@ -16,6 +16,18 @@ comment on function public.cleanup_expired_otps() is
 revoke execute on function public.cleanup_expired_otps() from public;
 grant execute on function public.cleanup_expired_otps() to service_role;
 
+create function mirror.run_again() returns void
+language sql
+set search_path = ''
+as $$
+    select set_config('mirror.job_runs_again', 'yes', true)
+$$;
+
+comment on function mirror.run_again() is
+'For a job of mirror.schedule that has more to do: it is due again as soon as this run is committed.';
+revoke execute on function mirror.run_again() from public;
+grant execute on function mirror.run_again() to service_role;
+
 create function mirror.run_schedule() returns table (job text, error text)
 language plpgsql
 set search_path = ''
@@ -32,12 +44,17 @@ begin
         for update skip locked
     loop
         v_error := null;
+        perform set_config('mirror.job_runs_again', '', true);
         begin
             execute v_job.command;
         exception when others then
             v_error := sqlerrm;
         end;
-        update mirror.schedule as s set last_run_at = now(), last_error = v_error where s.id = v_job.id;
+        update mirror.schedule as s
+        set
+            last_run_at = case when current_setting('mirror.job_runs_again') = 'yes' then s.last_run_at else now() end,
+            last_error = v_error
+        where s.id = v_job.id;
         return query select v_job.job, v_error;
     end loop;
 end

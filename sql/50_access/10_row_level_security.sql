@@ -45,6 +45,12 @@ alter table mirror.sync_receipts enable row level security;
 alter table mirror.sync_receipts force row level security;
 alter table mirror.schedule enable row level security;
 alter table mirror.schedule force row level security;
+alter table mirror.retry_schedule enable row level security;
+alter table mirror.retry_schedule force row level security;
+alter table mirror.retention enable row level security;
+alter table mirror.retention force row level security;
+alter table mirror.seen_events enable row level security;
+alter table mirror.seen_events force row level security;
 
 create policy "customers read themselves" on public.customers
 for select to authenticated

@@ -59,3 +59,4 @@ grant select on public.order_tracking, public.orders_needing_attention, mirror.s
 grant select, insert on public.order_delivery_status_events to service_role;
 grant select on mirror.audit_log to service_role;
 grant select, update (last_run_at, last_error) on mirror.schedule to service_role;
+grant select, insert, update, delete on mirror.retry_schedule, mirror.retention, mirror.seen_events to service_role;

@@ -49,6 +49,7 @@ THE_REST_OF_THE_SHOP = """
     insert into public.otp_sessions (session_id, phone, purpose, otp_hash, expires_at)
     values ('s', '94771234567', 'tracking', '$2b$12$', now());
     insert into mirror.sync_cursors (integration_id, entity, position) select id, 'order', '1' from mirror.integrations;
+    insert into mirror.seen_events (integration_id, event_id, seen_at) select id, 'x', now() from mirror.integrations;
     insert into mirror.sync_receipts (
       integration_id, run_id, entity, slice, counted, written, unchanged, tombstoned, rejected, content_hash)
     select id, id, 'order', 0, 3, 3, 0, 0, 0, '' from mirror.integrations;
@@ -280,7 +281,7 @@ async def test_every_table_has_row_security_for_its_owner_too_and_every_view_ask
 
 
 async def test_few_run_with_their_owner_s_rights_and_no_function_with_its_caller_s_path(dsn: str) -> None:
-    definers = ["mirror.audit", "mirror.audit_consent", "mirror.pending_migrations"]
+    definers = ["mirror.audit", "mirror.audit_consent", "mirror.audit_event", "mirror.pending_migrations"]
     assert [row[0] for row in await fetch(dsn, DEFINERS)] == definers
     assert await fetch(dsn, WITHOUT_PATH) == []
 
