@@ -3,8 +3,9 @@
 A slice of events is claimed and mapped to records (pure), then parted by customer into lanes that are applied side by
 side (`sync/slices.py`). A lane is applied together with its settling by one call, which is one transaction. Meanwhile
 the next slice is claimed and mapped, and no more than that one. An event that cannot be mapped is settled with its
-reason; one that the database refuses is found by halving its lane, so that it holds up nothing else. If we die
-anywhere, the lease lapses and the slice is applied again, which changes nothing.
+reason; one that the database refuses is found by taking its lane apart (`sync/apart.py`), so that it holds up nothing
+else. What failed for now is tried again when `mirror.retry_schedule` says. If we die anywhere, the lease lapses and
+the slice is applied again, which changes nothing.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ import msgspec
 import structlog
 
 from sync import inbox
+from sync.apart import apply_apart
 from sync.database import Database
 from sync.engines.base import Context
 from sync.engines.registry import ENGINES
@@ -29,9 +31,6 @@ log = structlog.get_logger()
 
 ATTEMPTS_TOGETHER = 3
 """A slice that failed so often, though only for now, is taken apart: one event may be the cause."""
-
-RETRY_SECONDS = (0.2, 1.0, 5.0, 30.0, 120.0, 600.0)
-"""Wait before the next attempt, by attempts made; the last holds for all that follow."""
 
 
 class Counts(msgspec.Struct):
@@ -156,7 +155,7 @@ class Drain:
             try:
                 mapped.append(_Mapped(event, self._records(event)))
             except Retry as retry:
-                refused.append(Settlement(event.id, "retry", retry.reason, retry_after=RETRY_SECONDS[-1]))
+                refused.append(Settlement(event.id, "retry", retry.reason, retry_after=retry.after))
             except Skip as skip:
                 refused.append(Settlement(event.id, "skipped", skip.reason))
             except Reject as reject:
@@ -183,49 +182,45 @@ class Drain:
             _count(counts, settlement)
 
     async def _apply(self, token: UUID, lane: _Lane, counts: Counts) -> None:
-        """Apply events; where the database refuses them, halve, down to the one it refuses."""
+        """Apply events; where the database refuses them, take them apart, down to the one it refuses."""
         mapped = lane.mapped
-        settlements = [Settlement(m.event.id, "applied") for m in mapped]
         try:
             changed = await self._database.call(
-                "apply_events",
-                p_claim=token,
-                p_records=lane.records,
-                p_settlements=inbox.settlement_columns(settlements),
+                "apply_events", p_claim=token, p_records=lane.records, p_settlements=_as_applied(mapped)
             )
         except (Reject, Retry) as error:
             if len(mapped) > 1 and _may_be_one(error, mapped):
-                middle = len(mapped) // 2
-                await self._apply(token, _lane(mapped[:middle]), counts)
-                await self._apply(token, _lane(mapped[middle:]), counts)
+                await self._apply_apart(token, mapped, counts)
             elif isinstance(error, Reject):
                 await self._settle(token, [Settlement(mapped[0].event.id, "dead", error.reason)], counts)
             else:
-                await self._put_back(token, mapped, error, counts)
+                await self._settle(token, _put_back(mapped, error), counts)
         else:
             counts.applied += len(mapped)
             counts.add(msgspec.json.decode(changed, type=Counts))
 
-    async def _put_back(self, token: UUID, mapped: Sequence[_Mapped], retry: Retry, counts: Counts) -> None:
-        """Give events back for later. If that fails, too, their lease lapses: nothing is lost."""
-        log.warning("drain.retry", events=len(mapped), reason=retry.reason)
-        await self._settle(
-            token,
-            [
-                Settlement(m.event.id, "retry", retry.reason, retry_after=_wait_seconds(m.event.attempts))
-                for m in mapped
-            ],
-            counts,
-        )
+    async def _apply_apart(self, token: UUID, mapped: Sequence[_Mapped], counts: Counts) -> None:
+        later: list[Settlement] = []
+        for piece in await apply_apart(self._database, token, mapped, document=_piece, may_be_one=_may_be_one):
+            match piece.refusal:
+                case None:
+                    counts.add(Counts(applied=len(piece.events), customers=piece.customers, orders=piece.orders))
+                case Reject():
+                    counts.dead += len(piece.events)
+                case Retry() as retry:
+                    later += _put_back(piece.events, retry)
+        await self._settle(token, later, counts)
+
+
+def _put_back(mapped: Sequence[_Mapped], retry: Retry) -> list[Settlement]:
+    """Give events back for later. If that fails, too, their lease lapses: nothing is lost."""
+    log.warning("drain.retry", events=len(mapped), reason=retry.reason)
+    return [Settlement(m.event.id, "retry", retry.reason, retry_after=retry.after) for m in mapped]
 
 
 def _may_be_one(error: Reject | Retry, mapped: Sequence[_Mapped]) -> bool:
     """Tell whether to look for a single cause: at once, but if it passes by itself only after some attempts."""
     return isinstance(error, Reject | Await) or any(m.event.attempts > ATTEMPTS_TOGETHER for m in mapped)
-
-
-def _wait_seconds(attempts: int) -> float:
-    return RETRY_SECONDS[min(attempts, len(RETRY_SECONDS)) - 1]
 
 
 def _count(counts: Counts, settlement: Settlement) -> None:
@@ -235,3 +230,13 @@ def _count(counts: Counts, settlement: Settlement) -> None:
 
 def _lane(mapped: Sequence[_Mapped]) -> _Lane:
     return _Lane(mapped, newest_records((m.event.integration_id, record) for m in mapped for record in m.records))
+
+
+def _piece(mapped: Sequence[_Mapped]) -> dict[str, msgspec.Raw]:
+    """Return events as a piece for `apply_apart`."""
+    texts = {"records": _lane(mapped).records, "settlements": _as_applied(mapped)}
+    return {name: msgspec.Raw(text.encode()) for name, text in texts.items()}
+
+
+def _as_applied(mapped: Sequence[_Mapped]) -> str:
+    return inbox.settlement_columns([Settlement(m.event.id, "applied") for m in mapped])

@@ -19,6 +19,9 @@ ORDER_CODE_INDEX = "customer_orders_summary_order_code"
 
 UNIQUE_VIOLATION = "23505"
 
+PASSING = (*TRANSIENT_CLASSES, ORDER_CODE_INDEX)
+"""Classes of SQLSTATE, and constraints, whose errors pass by themselves: what `translated` makes a Retry of."""
+
 
 class Row(Protocol):
     """A row of a function that returns a table: its values by name or by position."""

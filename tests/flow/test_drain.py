@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from sync.database import Database
+from sync.database import Database, Row
 from sync.drain import Counts, Drain
 from sync.engines.base import Context, Event
 from sync.engines.registry import ENGINES
@@ -26,6 +26,12 @@ LAPSED = "update mirror.webhook_events set available_at = now() - interval '1 se
 WORKER = "select pid from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
 
 
+REFUSED = (
+    'new row for relation "customer_order_items" violates check constraint "customer_order_items_quantity_check" '
+    "(SQLSTATE 23514)"
+)
+
+
 class CountedDatabase(Database):
     """A door that remembers which functions were called through it."""
 
@@ -36,6 +42,10 @@ class CountedDatabase(Database):
     async def call(self, function: str, **arguments: Any) -> Any:
         self.called.append(function)
         return await super().call(function, **arguments)
+
+    async def rows(self, function: str, **arguments: Any) -> list[Row]:
+        self.called.append(function)
+        return await super().rows(function, **arguments)
 
 
 async def outcomes(mirror: Mirror) -> dict[str, tuple[str, str | None]]:
@@ -96,16 +106,32 @@ async def test_an_order_whose_code_is_still_anothers_waits_alone(mirror: Mirror)
     assert (state, reason) == ("pending", "another order has this code for now: its own change has not arrived yet")
 
 
-@pytest.mark.parametrize("positions", [[37], [0, 50]])
-async def test_a_poison_is_found_by_halving(mirror: Mirror, database: str, positions: list[int]) -> None:
-    size = 64
-    poisoned = {"lines": [line("1", quantity=-1)]}
-    await mirror.accept(*(order_changed(str(n), 1, **poisoned if n in positions else {}) for n in range(size)))
+@pytest.mark.parametrize(
+    ("size", "positions"),
+    [(2, [1]), (3, [0]), (16, [15]), (17, [16]), (64, [37]), (64, [0, 50]), (64, list(range(64))), (500, [250])],
+    ids=lambda value: str(len(value)) if isinstance(value, list) else f"of {value}",
+)
+async def test_a_poison_costs_its_slice_at_most_as_many_calls_as_its_logarithm(
+    mirror: Mirror, database: str, size: int, positions: list[int]
+) -> None:
+    """Every call is extra, of whatever kind, that the same slice would not have needed without the poison.
+
+    The poison costs no more if there are several, and even if all are.
+    """
     counted = CountedDatabase(database)
-    counts = await Drain(counted, slice_size=size).run()
+    drain = Drain(counted, slice_size=size)
+    poisoned = {"lines": [line("1", quantity=-1)]}
+    await mirror.accept(*(order_changed(str(n), 1) for n in range(size)))
+    await drain.drain_slice()
+    assert counted.called == ["claim_events", "list_integrations", "apply_events"]
+    counted.called.clear()
+    await mirror.accept(*(order_changed(str(n), 2, **poisoned if n in positions else {}) for n in range(size)))
+    _, counts = await drain.drain_slice()
     await counted.close()
     assert (counts.applied, counts.dead) == (size - len(positions), len(positions))
-    assert counted.called.count("apply_events") <= 1 + 2 * len(positions) * log2(size)
+    assert counted.called[:2] == ["claim_events", "apply_events"]
+    assert 1 <= len(counted.called[2:]) <= log2(size)
+    assert set(await mirror.events("reason")) == {None, REFUSED}
 
 
 async def test_a_fault_of_ours_kills_one_event_and_not_the_drain(
