@@ -7,20 +7,22 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Callable
-from functools import wraps
-from typing import Any
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from functools import partial, wraps
+from typing import Any, TypeVar
 
 import click
 import msgspec
 from rich.console import Console
 
-from sync import embedded, interrupts
+from sync import embedded, events, interrupts
 from sync.daemon import work as run_daemon
-from sync.database import connect
+from sync.database import Database, connect
 from sync.demo import DemoError, run_demo
 from sync.embedded import EmbeddedPostgresError
 from sync.errors import Reject, Retry
+from sync.events import Choice, Outcome
 from sync.logs import configure_logs
 from sync.migrate import MigrationError
 from sync.migrate import migrate as apply_migrations
@@ -44,6 +46,8 @@ from sync.storm.storm import StormError, Weather, run_storm
 
 FAILURES = (DemoError, EmbeddedPostgresError, MigrationError, ReplayError, StackError, StormError, OSError)
 
+Answer = TypeVar("Answer")
+
 console = Console()
 
 
@@ -57,10 +61,10 @@ def main() -> None:
     configure_logs()
 
 
-def command(function: Callable[..., None]) -> Callable[..., None]:
+def command(function: Callable[..., None], *, group: click.Group = main) -> Callable[..., None]:
     """Give a function the settings, and print what is expected to go wrong instead of a traceback."""
 
-    @main.command(name=function.__name__)
+    @group.command(name=function.__name__.removeprefix(f"{group.name}_"))
     @wraps(function)
     def run(**arguments: Any) -> None:
         try:
@@ -187,17 +191,137 @@ def up(settings: Settings) -> None:
 def status(settings: Settings, as_json: bool) -> None:
     """Show the inbox by state, the lag, dead letters and rows per table."""
 
-    async def read(address: Address) -> str:
-        async with connect(address, connections=1) as database:
-            answer: str = await database.call("get_status")
-            return answer
-
-    with existing_database(settings) as address:
-        answer = asyncio.run(read(address))
+    answer: str = _ask(settings, lambda database: database.call("get_status"))
     if as_json:
         click.echo(answer)
     else:
         print_status(console, msgspec.json.decode(answer, type=Status))
+
+
+@main.group(name="events")
+def events_group() -> None:
+    """Look after events: list, show, retry, skip.
+
+    What could not be applied is kept, with its reason, as a dead event. `list --state dead` names them; once the
+    cause is repaired, `retry` has them applied as if they had just come: an older state never replaces a newer one.
+    """
+
+
+def narrowed(reason: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options that choose events, as a Choice; `reason` is the name of the one for reasons."""
+    options = (
+        click.option(
+            "--state", type=click.Choice(["pending", "applied", "skipped", "dead"]), help="Only of this state."
+        ),
+        click.option("--type", metavar="TYPE", help="Only of this type, as in order.changed."),
+        click.option("--entity", metavar="ID", help="Only about this entity: the engine's id of it."),
+        click.option("--integration", metavar="SLUG", help="Only of this integration."),
+        click.option("--since", type=click.DateTime(), help="Only what arrived then (UTC) or later."),
+        click.option(reason, "reason", metavar="TEXT", help="Only with these words in their reason."),
+    )
+
+    def give(function: Callable[..., None]) -> Callable[..., None]:
+        @wraps(function)
+        def run(settings: Settings, **arguments: Any) -> None:
+            fields = {name: arguments.pop(name) for name in Choice.__struct_fields__ if name in arguments}
+            since: datetime | None = fields["since"]
+            fields["since"] = since and since.replace(tzinfo=UTC)
+            fields["events"] = fields.get("events") or None
+            function(settings, choice=Choice(**fields), **arguments)
+
+        for option in reversed(options):
+            run = option(run)
+        return run
+
+    return give
+
+
+@partial(command, group=events_group)
+@narrowed("--reason")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many, the newest.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def events_list(settings: Settings, choice: Choice, limit: int, as_json: bool) -> None:
+    """List events, the newest first, without their payloads."""
+    found = _ask(settings, lambda database: events.find(database, choice, limit=limit))
+    if as_json:
+        click.echo(msgspec.json.encode(found))
+    else:
+        events.print_events(console, found)
+
+
+@partial(command, group=events_group)
+@click.argument("event")
+@click.option("--integration", metavar="SLUG", help="Of this integration, where several have an event of this id.")
+def events_show(settings: Settings, event: str, integration: str | None) -> None:
+    """Show an event: what became of it, why, its payload, and how to replay it.
+
+    The payload is a customer's data.
+    """
+    found = _ask(settings, lambda database: events.read(database, event, integration))
+    for one in found:
+        events.print_event(console, one)
+    if not found:
+        raise _Failed(f"There is no event {event}. `mirror events list` names those there are.")
+
+
+@partial(command, group=events_group)
+@click.argument("events", nargs=-1)
+@narrowed("--reason")
+@click.option("--all", "everything", is_flag=True, help="All dead ones, or of another --state.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def events_retry(settings: Settings, choice: Choice, everything: bool, yes: bool) -> None:
+    """Have events applied again, with a fresh count of attempts.
+
+    EVENTS are ids, as `mirror events list` shows them. Without ids: what the options choose, of the dead ones
+    unless --state says otherwise. What a daemon has in hand is left alone and named.
+    """
+    choice = _confirmed(settings, choice, "Retry", everything=everything, yes=yes)
+    _finish(_ask(settings, lambda database: events.retry(database, choice)), "Retried")
+
+
+@partial(command, group=events_group)
+@click.argument("events", nargs=-1)
+@click.option("--reason", "why", required=True, metavar="TEXT", help="Why: it is kept with the event.")
+@narrowed("--dead-because")
+@click.option("--all", "everything", is_flag=True, help="All dead ones, or of another --state.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def events_skip(settings: Settings, choice: Choice, why: str, everything: bool, yes: bool) -> None:
+    """Leave pending or dead events out, for a reason.
+
+    EVENTS are ids, as `mirror events list` shows them. Without ids: what the options choose, of the dead ones
+    unless --state says otherwise. `mirror events retry` takes it back.
+    """
+    choice = _confirmed(settings, choice, "Skip", everything=everything, yes=yes)
+    _finish(_ask(settings, lambda database: events.skip(database, choice, why)), "Skipped")
+
+
+def _confirmed(settings: Settings, choice: Choice, verb: str, *, everything: bool, yes: bool) -> Choice:
+    """Return what is to be changed, once somebody has seen how much that is and agreed."""
+    if choice.is_anything and not everything:
+        raise click.UsageError("Name events by their ids, narrow the choice by an option, or say --all.")
+    if choice.state is None and not choice.events:
+        choice = msgspec.structs.replace(choice, state="dead")
+    if not (yes or choice.events):
+        number = _ask(settings, lambda database: events.count(database, choice))
+        click.confirm(f"{verb} {number:,} {choice.state} events?", abort=True)
+    return choice
+
+
+def _finish(outcome: Outcome, verb: str) -> None:
+    events.print_outcome(console, outcome, verb)
+    if outcome.unknown:
+        raise _Failed("Some of the ids are unknown: `mirror events list` names those there are.")
+
+
+def _ask(settings: Settings, question: Callable[[Database], Awaitable[Answer]]) -> Answer:
+    """Ask the database something, over one connection."""
+
+    async def ask(address: Address) -> Answer:
+        async with connect(address, connections=1) as database:
+            return await question(database)
+
+    with existing_database(settings) as address:
+        return asyncio.run(ask(address))
 
 
 @command
