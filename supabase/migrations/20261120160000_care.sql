@@ -273,7 +273,7 @@ begin
 end
 $$;
 
--- A slice that the database refuses is taken apart here: each piece is a transaction of its own within the caller's (a savepoint).
+-- A slice that the database refuses is taken apart here: each piece is a transaction of its own within the caller's, a savepoint.
 -- So one call tells which of many pieces are refused, and applies all the others.
 
 create function mirror.apply_apart(p_claim uuid, p_pieces json, p_passing text[]) returns table (
