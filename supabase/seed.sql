@@ -29,7 +29,7 @@ begin
         ('c6', 'Dilini', 'Wickramasinghe', '94770000106', false, false, '5 Lake Drive', 'Kurunegala')
     ) as p (id, first_name, last_name, phone, phone_verified, consents, street, city);
 
-    perform mirror.upsert_customers(v_integration, json_build_object(
+    perform mirror.upsert_customers(v_integration, jsonb_build_object(
         'customers', (
             select json_build_object(
                 'source_id', json_agg(c.id), 'source_version', json_agg(c.registered_at),
@@ -90,7 +90,7 @@ begin
 
     -- Each order twice, as the shop would tell it: when it was placed, and as it is now.
     for v_first_telling in select unnest(array[true, false]) loop
-        perform mirror.upsert_orders(v_integration, json_build_object(
+        perform mirror.upsert_orders(v_integration, jsonb_build_object(
             'orders', (
                 select json_build_object(
                     'source_id', json_agg(o.id),

@@ -35,6 +35,10 @@ comment on column mirror.webhook_events.available_at is 'Not to be claimed befor
 comment on column mirror.webhook_events.claimed_by is 'Token of the claim that holds the lease.';
 comment on column mirror.webhook_events.reason is 'Why it was skipped, is dead, or is tried again.';
 
+-- A larger document lies beside the row, as it is: to claim and to settle an event does not write it again, and to compress it
+-- would cost more than all the rest of accepting it.
+alter table mirror.webhook_events alter column payload set storage external;
+
 create index webhook_events_pending on mirror.webhook_events (available_at, id) where state = 'pending';
 create index webhook_events_dead on mirror.webhook_events (settled_at) where state = 'dead';
 

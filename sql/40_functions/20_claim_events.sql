@@ -8,6 +8,12 @@ returns table (
 )
 language sql
 set search_path = ''
+-- By the index, in its order: a planner that does not know how the inbox has grown would sort all that wait, for each slice.
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
     -- Materialized: a plan that ran this twice would lock, and lease, more than p_limit.
     with due as materialized (

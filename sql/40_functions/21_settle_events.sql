@@ -8,6 +8,10 @@ create type mirror.settlement_columns as (
 create function mirror.settle_events(p_claim uuid, p_settlements json) returns integer
 language plpgsql
 set search_path = ''
+-- One look-up each: a planner that does not know how the inbox has grown would read all of it, for each slice.
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 declare
     v_settlements mirror.settlement_columns
@@ -27,7 +31,7 @@ begin
         settled_at = case when s.outcome <> 'retry' then now() end
     from unnest(v_settlements.id, v_settlements.outcome, v_settlements.reason, v_settlements.retry_after)
         as s (id, outcome, reason, retry_after)
-    where e.id = s.id and e.claimed_by = p_claim and e.state = 'pending';
+    where e.id = s.id and e.claimed_by = p_claim and e.settled_at is null; -- not `state`: its index leads to all that wait
     get diagnostics v_settled = row_count;
 
     if v_settled <> cardinality(v_settlements.id) then

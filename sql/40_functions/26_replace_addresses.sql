@@ -47,8 +47,12 @@ begin
         street_line_2, city, province, postal_code, country_code, country_name, phone_number, phone_as_entered,
         custom_fields
     )
-    inner join public.customers as c
-        on c.store_id = p_store_id and c.source = p_source and c.source_id = r.customer_source_id
+    cross join lateral (
+        select k.id, k.source_version
+        from public.customers as k
+        where k.store_id = p_store_id and k.source = p_source and k.source_id = r.customer_source_id
+        offset 0 -- one look-up each, see mirror.replace_order_items
+    ) as c
     where c.id = any(p_customers)
     -- An address that moved may stand in two books of one slice: the newer book has it.
     order by r.source_id, c.source_version desc

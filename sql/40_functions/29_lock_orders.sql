@@ -8,10 +8,17 @@ set search_path = ''
 as $$
 begin
     perform
-    from public.customer_orders_summary as o
-    where o.store_id = p_store_id and o.source = p_source and o.source_id = any(p_source_ids)
-    order by o.source_id
-    for no key update;
+    from (
+        select distinct r.source_id
+        from unnest(p_source_ids) as r (source_id)
+        order by r.source_id
+    ) as wanted
+    cross join lateral (
+        select
+        from public.customer_orders_summary as o
+        where o.store_id = p_store_id and o.source = p_source and o.source_id = wanted.source_id
+        for no key update -- one look-up each, see mirror.replace_order_items
+    ) as locked;
 end
 $$;
 

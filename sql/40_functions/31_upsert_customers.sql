@@ -17,15 +17,15 @@ create type mirror.customer_columns as (
     source_hash text []
 );
 
-create function mirror.upsert_customers(p_integration_id uuid, p_records json) returns integer
+create function mirror.upsert_customers(p_integration_id uuid, p_records jsonb) returns integer
 language plpgsql
 set search_path = ''
 as $$
 declare
     v_customers mirror.customer_columns
-        := json_populate_record(null::mirror.customer_columns, p_records -> 'customers');
+        := jsonb_populate_record(null::mirror.customer_columns, p_records -> 'customers');
     v_addresses mirror.address_columns
-        := json_populate_record(null::mirror.address_columns, p_records -> 'addresses');
+        := jsonb_populate_record(null::mirror.address_columns, p_records -> 'addresses');
     v_store_id uuid;
     v_source public.commerce_engine;
     v_known jsonb;
@@ -47,11 +47,14 @@ begin
         array_agg(known.source_id) filter (where known.deleted_at is not null)
     into v_known, v_deleted
     from (
-        select c.source_id, c.email, c.deleted_at
-        from public.customers as c
-        where c.store_id = v_store_id and c.source = v_source and c.source_id = any(v_customers.source_id)
-        order by c.source_id
-        for no key update
+        select found.source_id, found.email, found.deleted_at
+        from (select r.source_id from unnest(v_customers.source_id) as r (source_id) order by r.source_id) as wanted
+        cross join lateral (
+            select c.source_id, c.email, c.deleted_at
+            from public.customers as c
+            where c.store_id = v_store_id and c.source = v_source and c.source_id = wanted.source_id
+            for no key update -- one look-up each, see mirror.replace_order_items
+        ) as found
     ) as known;
 
     with written as (
@@ -143,9 +146,9 @@ begin
 end
 $$;
 
-comment on function mirror.upsert_customers(uuid, json) is
+comment on function mirror.upsert_customers(uuid, jsonb) is
 'Writes customers, each with its whole address book, where they are newer than what is there; returns how many were written. '
 'p_records: {"customers": {column: [..]}, "addresses": {column: [..]}} with the columns of mirror.customer_columns and '
 'mirror.address_columns; a source_id at most once.';
-revoke execute on function mirror.upsert_customers(uuid, json) from public;
-grant execute on function mirror.upsert_customers(uuid, json) to service_role;
+revoke execute on function mirror.upsert_customers(uuid, jsonb) from public;
+grant execute on function mirror.upsert_customers(uuid, jsonb) to service_role;

@@ -3,12 +3,12 @@ create type mirror.deletion_columns as (
     source_version timestamptz []
 );
 
-create function mirror.delete_customers(p_integration_id uuid, p_records json) returns integer
+create function mirror.delete_customers(p_integration_id uuid, p_records jsonb) returns integer
 language plpgsql
 set search_path = ''
 as $$
 declare
-    v_deletions mirror.deletion_columns := json_populate_record(null::mirror.deletion_columns, p_records);
+    v_deletions mirror.deletion_columns := jsonb_populate_record(null::mirror.deletion_columns, p_records);
     v_store_id uuid;
     v_source public.commerce_engine;
     v_deleted integer;
@@ -43,8 +43,8 @@ begin
 end
 $$;
 
-comment on function mirror.delete_customers(uuid, json) is
+comment on function mirror.delete_customers(uuid, jsonb) is
 'Marks customers deleted where nothing newer is known; returns how many. A customer that was never seen gets a tombstone, '
 'so that an older state that arrives later cannot bring it to life. p_records: the columns of mirror.deletion_columns.';
-revoke execute on function mirror.delete_customers(uuid, json) from public;
-grant execute on function mirror.delete_customers(uuid, json) to service_role;
+revoke execute on function mirror.delete_customers(uuid, jsonb) from public;
+grant execute on function mirror.delete_customers(uuid, jsonb) to service_role;

@@ -1,10 +1,10 @@
-create function mirror.upsert_orders(p_integration_id uuid, p_records json) returns integer
+create function mirror.upsert_orders(p_integration_id uuid, p_records jsonb) returns integer
 language plpgsql
 set search_path = ''
 as $$
 declare
     v_orders mirror.order_columns
-        := json_populate_record(null::mirror.order_columns, p_records -> 'orders');
+        := jsonb_populate_record(null::mirror.order_columns, p_records -> 'orders');
     v_store_id uuid;
     v_source public.commerce_engine;
     v_written uuid[];
@@ -18,16 +18,20 @@ begin
 
     -- An order may arrive before its customer: a bare reference waits for the customer's own state.
     insert into public.customers (store_id, source, source_id, source_version, is_active)
-    select v_store_id, v_source, missing.source_id, '-infinity', true
+    select v_store_id, v_source, named.source_id, '-infinity', true
     from (
         select distinct r.source_id
         from unnest(v_orders.customer_source_id) as r (source_id)
-        where r.source_id is not null and not exists (
-            select from public.customers as c
-            where c.store_id = v_store_id and c.source = v_source and c.source_id = r.source_id
-        )
-    ) as missing
-    order by missing.source_id
+        where r.source_id is not null
+    ) as named
+    left join lateral (
+        select true as is_there
+        from public.customers as c
+        where c.store_id = v_store_id and c.source = v_source and c.source_id = named.source_id
+        offset 0 -- one look-up each, see mirror.replace_order_items
+    ) as known on true
+    where known.is_there is null
+    order by named.source_id
     on conflict (store_id, source, source_id) do nothing;
 
     -- What an order takes from its customer must not change before the order is there to be changed with it.
@@ -64,8 +68,12 @@ begin
             total_paid, total_refunded, coupon_codes, shipping_method, shipping_address, billing_address,
             contact_name, contact_phone, contact_email, custom_fields, cancelled_at, source_hash
         )
-        left join public.customers as c
-            on c.store_id = v_store_id and c.source = v_source and c.source_id = r.customer_source_id
+        left join lateral (
+            select k.id, k.email
+            from public.customers as k
+            where k.store_id = v_store_id and k.source = v_source and k.source_id = r.customer_source_id
+            offset 0 -- one look-up each, see mirror.replace_order_items
+        ) as c on true
         order by r.source_id
         on conflict (store_id, source, source_id) do update set
             source_version = excluded.source_version,
@@ -106,12 +114,12 @@ begin
     end if;
     perform mirror.replace_order_items(
         v_store_id, v_source, v_written,
-        json_populate_record(null::mirror.item_columns, p_records -> 'items')
+        jsonb_populate_record(null::mirror.item_columns, p_records -> 'items')
     );
     perform mirror.record_delivery(
         v_store_id, v_source, v_written,
         v_orders,
-        json_populate_record(null::mirror.stage_columns, p_records -> 'stages')
+        jsonb_populate_record(null::mirror.stage_columns, p_records -> 'stages')
     );
     perform mirror.batch_pre_orders(v_written);
     perform mirror.act_as(v_actor);
@@ -119,9 +127,9 @@ begin
 end
 $$;
 
-comment on function mirror.upsert_orders(uuid, json) is
+comment on function mirror.upsert_orders(uuid, jsonb) is
 'Writes placed orders with all their lines and delivery history where they are newer than what is there; returns how many were '
 'written. p_records: {"orders": {column: [..]}, "items": {..}, "stages": {..}} with the columns of mirror.order_columns, '
 'mirror.item_columns and mirror.stage_columns; a source_id at most once.';
-revoke execute on function mirror.upsert_orders(uuid, json) from public;
-grant execute on function mirror.upsert_orders(uuid, json) to service_role;
+revoke execute on function mirror.upsert_orders(uuid, jsonb) from public;
+grant execute on function mirror.upsert_orders(uuid, jsonb) to service_role;

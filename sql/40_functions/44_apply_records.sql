@@ -3,37 +3,43 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-    v_records json;
+    v_records jsonb;
     v_integration_id uuid;
     v_customers integer := 0;
     v_orders integer := 0;
 begin
     perform mirror.take_turn(p_together => true);
-    for v_records in select value from json_array_elements(p_records) loop
+    -- As jsonb it is parsed once; of json, each `->` would read the whole slice again.
+    for v_records in select r.value from jsonb_array_elements(p_records::jsonb) as r loop
         v_integration_id := v_records ->> 'integration_id';
         perform mirror.lock_customers(i.store_id, i.engine, array(
-            select json_array_elements_text(v_records #> '{customers,source_id}')
-            union
-            select json_array_elements_text(v_records #> '{deleted_customers,source_id}')
-            union
-            select json_array_elements_text(v_records #> '{orders,customer_source_id}')
-            union
-            select c.source_id
-            from public.customer_orders_summary as o
-            inner join public.customers as c on c.id = o.customer_id
-            where o.store_id = i.store_id and o.source = i.engine and o.source_id in (
-                select json_array_elements_text(v_records #> '{orders,source_id}')
+            select jsonb_array_elements_text(v_records #> '{customers,source_id}')
+            union all
+            select jsonb_array_elements_text(v_records #> '{deleted_customers,source_id}')
+            union all
+            select jsonb_array_elements_text(v_records #> '{orders,customer_source_id}')
+            union all
+            select former.source_id
+            from (
+                select jsonb_array_elements_text(v_records #> '{orders,source_id}') as source_id
                 union all
-                select json_array_elements_text(v_records #> '{deleted_orders,source_id}')
-            )
+                select jsonb_array_elements_text(v_records #> '{deleted_orders,source_id}')
+            ) as told
+            cross join lateral (
+                select c.source_id
+                from public.customer_orders_summary as o
+                inner join public.customers as c on c.id = o.customer_id
+                where o.store_id = i.store_id and o.source = i.engine and o.source_id = told.source_id
+                offset 0 -- one look-up each, see mirror.replace_order_items
+            ) as former
         ))
         from mirror.integrations as i
         where i.id = v_integration_id;
-        if json_array_length(v_records #> '{deleted_orders,source_id}') > 0 then
+        if jsonb_array_length(v_records #> '{deleted_orders,source_id}') > 0 then
             perform mirror.lock_orders(i.store_id, i.engine, array(
-                select json_array_elements_text(v_records #> '{orders,source_id}')
-                union
-                select json_array_elements_text(v_records #> '{deleted_orders,source_id}')
+                select jsonb_array_elements_text(v_records #> '{orders,source_id}')
+                union all
+                select jsonb_array_elements_text(v_records #> '{deleted_orders,source_id}')
             ))
             from mirror.integrations as i
             where i.id = v_integration_id;

@@ -1,9 +1,9 @@
-create function mirror.delete_orders(p_integration_id uuid, p_records json) returns integer
+create function mirror.delete_orders(p_integration_id uuid, p_records jsonb) returns integer
 language plpgsql
 set search_path = ''
 as $$
 declare
-    v_deletions mirror.deletion_columns := json_populate_record(null::mirror.deletion_columns, p_records);
+    v_deletions mirror.deletion_columns := jsonb_populate_record(null::mirror.deletion_columns, p_records);
     v_deleted integer;
     v_actor text;
 begin
@@ -25,8 +25,8 @@ begin
 end
 $$;
 
-comment on function mirror.delete_orders(uuid, json) is
+comment on function mirror.delete_orders(uuid, jsonb) is
 'Marks orders deleted where nothing newer is known; returns how many. An order that was never seen gets a tombstone. '
 'p_records: the columns of mirror.deletion_columns.';
-revoke execute on function mirror.delete_orders(uuid, json) from public;
-grant execute on function mirror.delete_orders(uuid, json) to service_role;
+revoke execute on function mirror.delete_orders(uuid, jsonb) from public;
+grant execute on function mirror.delete_orders(uuid, jsonb) to service_role;

@@ -25,7 +25,8 @@ from sync.records import DELIVERY_STAGES
 from tests.mirror import Mirror
 from tests.postgres import TestServer, apply_platform
 
-FIRST, SECOND = migrations(supabase_folder())[:2]
+FIRST, SECOND, *LATER = migrations(supabase_folder())
+NEW = [migration.title for migration in (SECOND, *LATER)]
 RECORDING = load_recording()
 STAGES: list[str] = [*DELIVERY_STAGES]
 
@@ -142,7 +143,7 @@ async def test_every_column_of_every_row_is_what_it_was(filled: str, opened: asy
     assert all(
         before[f"public.{table}"] for table in ("customers", "customer_order_items", "order_delivery_status_events")
     )
-    assert (await migrate(filled)).migrations == [SECOND.title]
+    assert (await migrate(filled)).migrations == NEW
     await opened.reload_schema_state()
     for table, rows in before.items():
         after = await opened.fetch(f"select * from {table} order by id")
@@ -206,9 +207,9 @@ async def test_when_it_fails_at_its_end_the_database_is_as_it_was(
     with pytest.raises(MigrationError, match=r'column "missing" does not exist(?s:.*)The statement:\nselect missing'):
         await migrate(filled, folder=tmp_path)
     assert await contents(opened) == before
-    assert await pending(filled) == [SECOND.title]
+    assert await pending(filled) == NEW
 
 
 async def test_two_at_once_apply_it_once(filled: str) -> None:
     results = await asyncio.gather(*(migrate(filled) for _ in range(3)))
-    assert [title for result in results for title in result.migrations] == [SECOND.title]
+    assert [title for result in results for title in result.migrations] == NEW
