@@ -14,7 +14,7 @@ from sync.migrate import migrate
 from sync.settings import Address, Project
 from tests.mirror import Mirror
 from tests.postgres import TestServer, apply_platform, running_server
-from tests.rest.gateway import Gateway, running_gateway
+from tests.rest.gateway import DOOR, Gateway, running_gateway
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +81,7 @@ def project(gateway: Gateway, database: str) -> Iterator[Project]:
 @pytest.fixture
 def through() -> str:
     """Which door a test goes through; those marked `both_doors` go through the other one, too."""
-    return "postgres"
+    return DOOR
 
 
 @pytest.fixture

@@ -23,8 +23,10 @@ import pytest
 from sync import embedded, postmaster
 from sync.cli import main
 from sync.migrate import migrations, supabase_folder
+from sync.settings import Project
 from tests.factory import customer_changed
-from tests.hooks import body_of, signed
+from tests.flow.serving import variables
+from tests.hooks import SECRET, body_of, signed
 from tests.postgres import TestServer
 
 CHECKOUT = Path(__file__).parents[2]
@@ -33,7 +35,7 @@ PATIENCE = 30
 
 def command(home: Path, *arguments: str, **environment: str) -> dict[str, Any]:
     """Return what starts `mirror` with a bare environment and a home of its own."""
-    bare = {n: v for n, v in os.environ.items() if not n.startswith(("MIRROR_", "DATABASE_", "VENDURE_"))}
+    bare = {n: v for n, v in os.environ.items() if not n.startswith(("MIRROR_", "DATABASE_", "SUPABASE_", "VENDURE_"))}
     return {
         "args": [sys.executable, "-m", "sync", *arguments],
         "cwd": CHECKOUT,
@@ -241,6 +243,52 @@ def test_a_database_that_does_not_let_us_in_is_said_so(server: TestServer, tmp_p
     assert output.startswith("Error: ")
     assert "password authentication failed" in output
     assert "Check DATABASE_URL" in output
+    assert "Traceback" not in output
+
+
+def test_up_runs_where_only_https_leads_out(project: Project, tmp_path: Path) -> None:
+    reached = variables(project)
+    with staying(tmp_path, "up", MIRROR_PORT="0", VENDURE_HOOK_SECRETS=SECRET, **reached) as process:
+        output = read_until(process, "Ctrl-C ends it")
+        address = re.search(r"http://\S+/hooks/vendure", output)
+        assert address is not None
+        body = body_of(customer_changed("1", 1))
+        assert httpx.post(address[0], content=body, headers=signed(body)).json() == {"accepted": 1, "duplicates": 0}
+
+        def is_applied() -> bool:
+            code, found = mirror(tmp_path, "status", "--json", **reached)
+            assert code == 0, found
+            return bool(json.loads(found)["inbox"]["applied"] == 1)
+
+        wait_for(is_applied)
+        assert interrupt(process) == 0
+    assert not (tmp_path / "postgres").exists()
+
+
+def test_a_schema_that_is_not_current_is_said_so_where_it_cannot_be_changed(
+    server: TestServer, database: str, project: Project, tmp_path: Path
+) -> None:
+    forget = "delete from supabase_migrations.schema_migrations where version = '20261120120000'"
+    server.run(forget, database=database.rpartition("/")[2])
+    reached = variables(project)
+    code, output = mirror(tmp_path, "up", **reached)
+    assert code == 1
+    assert "pending: 20261120120000_batches_delivery_statistics" in output
+    assert "run `mirror migrate` with DATABASE_URL" in output
+    code, output = mirror(tmp_path, "migrate", "--check", **reached)
+    assert (code, output.splitlines()[0]) == (1, "pending 20261120120000_batches_delivery_statistics")
+
+
+def test_what_takes_a_connection_says_so(tmp_path: Path) -> None:
+    code, output = mirror(tmp_path, "migrate", SUPABASE_URL="http://127.0.0.1:9", SUPABASE_SECRET_KEY="sb_secret_x")
+    assert code == 2
+    assert "This takes a connection to Postgres itself" in output
+
+
+def test_a_project_that_does_not_let_us_in_is_said_so(project: Project, tmp_path: Path) -> None:
+    code, output = mirror(tmp_path, "status", SUPABASE_URL=project.url, SUPABASE_SECRET_KEY="sb_secret_wrong")
+    assert code == 1
+    assert "SUPABASE_SECRET_KEY is refused" in output
     assert "Traceback" not in output
 
 

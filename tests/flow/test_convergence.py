@@ -22,8 +22,10 @@ from sync.drain import Counts
 from sync.engines.base import Context, Event
 from sync.engines.vendure import payloads
 from sync.recording import load_recording
+from sync.settings import Address
 from tests.contents import TABLES, Contents, read_contents
 from tests.mirror import Mirror
+from tests.rest.gateway import both_doors
 
 T = TypeVar("T")
 
@@ -139,10 +141,10 @@ async def test_each_event_alone_in_order_and_backwards(mirror: Mirror, expected:
 
 
 @pytest.fixture
-async def second(database: str) -> AsyncIterator[Mirror]:
+async def second(address: Address, database: str) -> AsyncIterator[Mirror]:
     """Another worker, with connections of its own."""
     connection = await asyncpg.connect(database)
-    async with connect(database) as door:
+    async with connect(address) as door:
         yield await Mirror.over(door, connection)
     await connection.close()
 
@@ -171,6 +173,7 @@ async def compared(mirror: Mirror) -> Comparison:
     return await compare(mirror.database, mirror.integration, RECORDING.documents, context)
 
 
+@both_doors
 async def test_the_tables_equal_what_the_admin_api_said(mirror: Mirror) -> None:
     await mirror.accept_read(shuffled(EVENTS, 4))
     await mirror.drain(slice_size=30).run()
@@ -179,6 +182,7 @@ async def test_the_tables_equal_what_the_admin_api_said(mirror: Mirror) -> None:
     assert comparison.entities > 60
 
 
+@both_doors
 async def test_a_comparison_finds_every_kind_of_difference(mirror: Mirror) -> None:
     await mirror.accept_read(EVENTS)
     await mirror.drain().run()

@@ -18,13 +18,14 @@ from sync import embedded
 from sync.daemon import Daemon
 from sync.database import connect
 from sync.migrate import migrate
-from sync.settings import load_settings
+from sync.settings import Address, load_settings
 from tests.contents import read_contents
 from tests.factory import Document, customer_changed, order_changed
 from tests.flow.daemons import daemon, workers_waiting
 from tests.flow.serving import until
 from tests.mirror import Mirror
 from tests.postgres import TestServer
+from tests.rest.gateway import both_doors, postgres_only
 
 LOCK = "lock table public.customers in exclusive mode"
 HELD = """
@@ -69,6 +70,7 @@ async def running(mirror: Mirror, poll_seconds: float) -> AsyncIterator[None]:
         await task
 
 
+@postgres_only
 async def test_a_notification_wakes_it(mirror: Mirror) -> None:
     async with running(mirror, poll_seconds=NEVER):
         for number in range(3):
@@ -76,6 +78,7 @@ async def test_a_notification_wakes_it(mirror: Mirror) -> None:
             await applied(mirror)
 
 
+@both_doors
 async def test_events_of_which_no_notification_told_are_found_by_polling(mirror: Mirror) -> None:
     async with running(mirror, poll_seconds=0.1):
         await mirror.accept(customer_changed("1", 1))
@@ -86,6 +89,7 @@ async def test_events_of_which_no_notification_told_are_found_by_polling(mirror:
         await applied(mirror)
 
 
+@postgres_only
 async def test_it_catches_up_when_the_connection_that_listens_was_lost(mirror: Mirror) -> None:
     async with running(mirror, poll_seconds=NEVER):
         await mirror.accept(customer_changed("1", 1))
@@ -95,24 +99,25 @@ async def test_it_catches_up_when_the_connection_that_listens_was_lost(mirror: M
         await applied(mirror)
 
 
-async def test_killed_in_the_middle_of_a_slice_it_loses_and_doubles_nothing(mirror: Mirror, database: str) -> None:
+@both_doors
+async def test_killed_in_the_middle_of_a_slice_it_loses_and_doubles_nothing(mirror: Mirror, address: Address) -> None:
     await mirror.accept(*shop())
     async with mirror.connection.transaction():
         await mirror.connection.execute(LOCK)
-        async with daemon(database) as first:
+        async with daemon(address) as first:
             await workers_waiting(mirror.connection)
             first.kill()
             await first.wait()
-        async with daemon(database) as second:
+        async with daemon(address) as second:
             # The lease lapses; the other one takes over and waits as well, behind what the first one left running.
             await workers_waiting(mirror.connection, count=2)
             second.kill()
-    await survived(mirror, database)
+    await survived(mirror, address)
 
 
-async def survived(mirror: Mirror, database: str) -> None:
+async def survived(mirror: Mirror, address: Address) -> None:
     """Let a daemon finish, and look whether all is there, once."""
-    async with daemon(database):
+    async with daemon(address):
         await applied(mirror)
     contents = await read_contents(mirror.connection)
     assert {table: len(rows) for table, rows in contents.items()} == {
@@ -127,9 +132,11 @@ async def survived(mirror: Mirror, database: str) -> None:
 
 
 @pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT])
-async def test_told_to_stop_it_finishes_the_slice_in_hand(mirror: Mirror, database: str, name: signal.Signals) -> None:
+async def test_told_to_stop_it_finishes_the_slice_in_hand(
+    mirror: Mirror, address: Address, name: signal.Signals
+) -> None:
     await mirror.accept(*shop())
-    async with daemon(database, MIRROR_SLICE_SIZE="7", MIRROR_LEASE_SECONDS="60") as worker:
+    async with daemon(address, MIRROR_SLICE_SIZE="7", MIRROR_LEASE_SECONDS="60") as worker:
         async with mirror.connection.transaction():
             await mirror.connection.execute(LOCK)
             await workers_waiting(mirror.connection)
@@ -141,20 +148,20 @@ async def test_told_to_stop_it_finishes_the_slice_in_hand(mirror: Mirror, databa
     assert await mirror.connection.fetchval(HELD) == 0
 
 
-async def test_idle_it_stops_at_once(mirror: Mirror, database: str) -> None:
+async def test_idle_it_stops_at_once(mirror: Mirror, address: Address) -> None:
     await mirror.accept(customer_changed("1", 1))
-    async with daemon(database, MIRROR_POLL_SECONDS="3600") as worker:
+    async with daemon(address, MIRROR_POLL_SECONDS="3600") as worker:
         await applied(mirror)
         worker.terminate()
         assert await asyncio.wait_for(worker.wait(), 10) == 0
 
 
-async def test_two_daemons_share_the_work(mirror: Mirror, database: str) -> None:
-    async with daemon(database, MIRROR_SLICE_SIZE="2"), daemon(database, MIRROR_SLICE_SIZE="3"):
+async def test_two_daemons_share_the_work(mirror: Mirror, address: Address) -> None:
+    async with daemon(address, MIRROR_SLICE_SIZE="2"), daemon(address, MIRROR_SLICE_SIZE="3"):
         for event in shop():
             await mirror.accept(event)
         await applied(mirror)
-    await survived(mirror, database)
+    await survived(mirror, address)
 
 
 async def test_it_goes_on_by_itself_when_the_database_was_restarted(tmp_path: Path) -> None:

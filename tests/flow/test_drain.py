@@ -16,10 +16,12 @@ from sync.drain import Counts, Drain
 from sync.engines.base import Context, Event
 from sync.engines.registry import ENGINES
 from sync.records import Record
+from sync.settings import Address
 from tests.factory import Document, customer_changed, event, line, order_changed, order_deleted
 from tests.flow.daemons import workers_waiting
 from tests.flow.serving import until
 from tests.mirror import Mirror
+from tests.rest.gateway import both_doors, postgres_only
 
 ORDERS = "select source_id from public.customer_orders_summary order by source_id::int"
 LAPSED = "update mirror.webhook_events set available_at = now() - interval '1 second' where state = 'pending'"
@@ -35,8 +37,8 @@ REFUSED = (
 class CountedDatabase(Database):
     """A door that remembers which functions were called through it."""
 
-    def __init__(self, dsn: str) -> None:
-        super().__init__(dsn, connections=1)
+    def __init__(self, address: Address) -> None:
+        super().__init__(address, connections=1)
         self.called: list[str] = []
 
     async def call(self, function: str, **arguments: Any) -> Any:
@@ -64,6 +66,7 @@ async def settled(mirror: Mirror) -> None:
     await until(is_so)
 
 
+@both_doors
 async def test_a_type_that_we_do_not_know_is_stored_and_skipped(mirror: Mirror) -> None:
     counts = await mirror.take(event("coupon.changed", "5", 1, {"code": "X"}), customer_changed("1", 1))
     assert counts == Counts(applied=1, skipped=1, customers=1)
@@ -86,6 +89,7 @@ POISON: dict[str, Document] = {
 }
 
 
+@both_doors
 @pytest.mark.parametrize("fields", POISON.values(), ids=POISON)
 async def test_what_the_database_refuses_is_dead_alone(mirror: Mirror, fields: Document) -> None:
     await mirror.take(order_changed("1", 1))
@@ -97,6 +101,7 @@ async def test_what_the_database_refuses_is_dead_alone(mirror: Mirror, fields: D
     assert await mirror.column(ORDERS) == [str(n) for n in range(1, 18)]
 
 
+@both_doors
 async def test_an_order_whose_code_is_still_anothers_waits_alone(mirror: Mirror) -> None:
     await mirror.take(order_changed("1", 1))
     good = [order_changed(str(n), 1) for n in range(2, 18)]
@@ -112,13 +117,13 @@ async def test_an_order_whose_code_is_still_anothers_waits_alone(mirror: Mirror)
     ids=lambda value: str(len(value)) if isinstance(value, list) else f"of {value}",
 )
 async def test_a_poison_costs_its_slice_at_most_as_many_calls_as_its_logarithm(
-    mirror: Mirror, database: str, size: int, positions: list[int]
+    mirror: Mirror, address: Address, size: int, positions: list[int]
 ) -> None:
     """Every call is extra, of whatever kind, that the same slice would not have needed without the poison.
 
     The poison costs no more if there are several, and even if all are.
     """
-    counted = CountedDatabase(database)
+    counted = CountedDatabase(address)
     drain = Drain(counted, slice_size=size)
     poisoned = {"lines": [line("1", quantity=-1)]}
     await mirror.accept(*(order_changed(str(n), 1) for n in range(size)))
@@ -184,6 +189,7 @@ async def test_what_admins_change_of_an_integration_counts_at_the_next_drain(mir
     assert await mirror.column(totals) == ["10.00", "1.000"]
 
 
+@both_doors
 async def test_two_stores_do_not_mix(mirror: Mirror) -> None:
     await mirror.accept(customer_changed("1", 1, firstName="Here"), order_changed("7", 1))
     store = await mirror.connection.fetchval(
@@ -205,6 +211,7 @@ async def test_two_stores_do_not_mix(mirror: Mirror) -> None:
     assert sorted(await mirror.column("select deleted_at is null from public.customer_orders_summary")) == [False, True]
 
 
+@both_doors
 async def test_a_run_takes_slice_after_slice_until_nothing_is_due(mirror: Mirror) -> None:
     await mirror.accept(*(customer_changed(str(n), 1) for n in range(25)))
     assert (await mirror.drain(slice_size=10).run()).applied == 25
@@ -222,6 +229,7 @@ async def test_told_to_stop_it_finishes_the_slice_in_hand_and_takes_no_other(mir
     assert sorted(await mirror.events()) == ["applied"] * 10 + ["pending"] * 15
 
 
+@both_doors
 async def test_a_slice_of_a_worker_that_died_is_applied_when_its_lease_lapses(mirror: Mirror) -> None:
     await mirror.accept(customer_changed("1", 1), order_changed("7", 1))
     await mirror.connection.execute("select mirror.claim_events(gen_random_uuid(), 10, '1 minute')")
@@ -230,6 +238,7 @@ async def test_a_slice_of_a_worker_that_died_is_applied_when_its_lease_lapses(mi
     assert await mirror.drain().run() == Counts(applied=2, customers=1, orders=1)
 
 
+@both_doors
 async def test_a_deadlock_is_tried_again(mirror: Mirror, database: str) -> None:
     await mirror.take(customer_changed("1", 1), customer_changed("2", 1))
     await mirror.accept(customer_changed("1", 2, firstName="A"), customer_changed("2", 2, firstName="B"))
@@ -246,6 +255,7 @@ async def test_a_deadlock_is_tried_again(mirror: Mirror, database: str) -> None:
     assert await mirror.column("select first_name from public.customers order by 1") == ["A", "B"]
 
 
+@both_doors
 async def test_a_connection_that_is_lost_in_the_middle_loses_nothing(mirror: Mirror) -> None:
     await mirror.accept(customer_changed("1", 1), order_changed("7", 1))
     async with mirror.connection.transaction():
@@ -260,6 +270,7 @@ async def test_a_connection_that_is_lost_in_the_middle_loses_nothing(mirror: Mir
     assert await mirror.column(ORDERS) == ["7"]
 
 
+@postgres_only  # the time-out is that of its own sessions
 async def test_what_keeps_failing_for_now_is_taken_apart_so_that_the_rest_goes_on(mirror: Mirror) -> None:
     """One event waits for a row that somebody holds; it is tried again and again, the others are applied."""
     await mirror.take(order_changed("1", 1))
@@ -279,6 +290,7 @@ async def _name(mirror: Mirror) -> str:
     return str(await mirror.connection.fetchval("select quote_ident(current_database())"))
 
 
+@both_doors
 async def test_of_any_two_states_in_hand_at_once_the_newer_stays(mirror: Mirror, database: str) -> None:
     """Two workers hold the two states of one order; whichever is written first, the newer one is what stays."""
     for number, versions in enumerate(itertools.permutations((1, 2))):

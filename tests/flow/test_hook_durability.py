@@ -8,6 +8,7 @@ import asyncpg
 import httpx
 import pytest
 
+from sync.settings import Address
 from tests.flow.daemons import workers_waiting
 from tests.flow.proxy import Proxy
 from tests.flow.serving import post, process, until
@@ -39,8 +40,8 @@ async def test_killed_between_commit_and_answer(database: str, network: Proxy, c
     assert await is_committed()
 
 
-async def test_killed_before_the_commit(database: str, connection: asyncpg.Connection) -> None:
-    async with process(database) as (api, client):
+async def test_killed_before_the_commit(address: Address, connection: asyncpg.Connection) -> None:
+    async with process(address) as (api, client):
         await post(client, FIRST)
         async with connection.transaction():
             await connection.execute("lock table mirror.webhook_events in exclusive mode")
@@ -50,14 +51,14 @@ async def test_killed_before_the_commit(database: str, connection: asyncpg.Conne
             api.kill()
             with pytest.raises(httpx.TransportError):
                 await sending
-    async with process(database) as (_, client):
+    async with process(address) as (_, client):
         answer = (await post(client, HOOK)).json()
     assert answer["accepted"] + answer["duplicates"] == 2
     assert await count(connection) == 3
 
 
-async def test_told_to_stop_it_answers_what_it_has_in_hand(database: str, connection: asyncpg.Connection) -> None:
-    async with process(database) as (api, client):
+async def test_told_to_stop_it_answers_what_it_has_in_hand(address: Address, connection: asyncpg.Connection) -> None:
+    async with process(address) as (api, client):
         await post(client, FIRST)
         async with connection.transaction():
             await connection.execute("lock table mirror.webhook_events in exclusive mode")
@@ -70,9 +71,9 @@ async def test_told_to_stop_it_answers_what_it_has_in_hand(database: str, connec
         assert await api.wait() == 0
 
 
-async def test_two_processes_share_the_work(database: str, connection: asyncpg.Connection) -> None:
+async def test_two_processes_share_the_work(address: Address, connection: asyncpg.Connection) -> None:
     hooks = [body_of(*(change(f"{n}-{m}") for m in range(5))) for n in range(60)]
-    async with process(database) as (_, first), process(database) as (_, second):
+    async with process(address) as (_, first), process(address) as (_, second):
         answers = await asyncio.gather(*(post(client, hook) for hook in hooks for client in (first, second)))
     assert {answer.status_code for answer in answers} == {202}
     assert sum(answer.json()["accepted"] for answer in answers) == 300

@@ -19,6 +19,7 @@ from sync.settings import SettingsError
 from tests.flow.proxy import Proxy
 from tests.flow.serving import HOOKS, SECRETS_VARIABLE, post, serving, until
 from tests.hooks import OTHER_SECRET, SECRET, body_of, change, signed
+from tests.rest.gateway import both_doors
 
 RECORDED = Path(__file__).parent.parent / "recorded" / "vendure" / "hooks.jsonl"
 ONE = body_of(change("1"))
@@ -38,6 +39,7 @@ async def stored(connection: asyncpg.Connection) -> list[str]:
     return [row["event_id"] for row in rows]
 
 
+@both_doors
 async def test_a_hook_is_stored_before_it_is_answered(api: httpx.AsyncClient, connection: asyncpg.Connection) -> None:
     answer = await post(api, body_of(change("1"), change("2")))
     assert (answer.status_code, answer.json()) == (202, {"accepted": 2, "duplicates": 0})
@@ -47,6 +49,7 @@ async def test_a_hook_is_stored_before_it_is_answered(api: httpx.AsyncClient, co
     assert row["payload"] in ONE.decode()
 
 
+@both_doors
 async def test_duplicates_are_counted_and_stored_once(api: httpx.AsyncClient, connection: asyncpg.Connection) -> None:
     within = await post(api, body_of(change("1"), change("1"), change("2")))
     across = await post(api, body_of(change("2"), change("3")), message_id="msg_2")
@@ -55,6 +58,7 @@ async def test_duplicates_are_counted_and_stored_once(api: httpx.AsyncClient, co
     assert await stored(connection) == ["1", "2", "3"]
 
 
+@both_doors
 async def test_of_many_at_the_same_time_one_is_new(api: httpx.AsyncClient, connection: asyncpg.Connection) -> None:
     answers = await asyncio.gather(*(post(api, ONE, message_id=f"msg_{n}") for n in range(40)))
     assert {answer.status_code for answer in answers} == {202}
@@ -62,6 +66,7 @@ async def test_of_many_at_the_same_time_one_is_new(api: httpx.AsyncClient, conne
     assert await stored(connection) == ["1"]
 
 
+@both_doors
 async def test_all_that_a_real_shop_sent_is_accepted(api: httpx.AsyncClient, connection: asyncpg.Connection) -> None:
     bodies = [json.loads(line)["body"].encode() for line in RECORDED.read_bytes().splitlines()]
     answers = await asyncio.gather(*(post(api, body) for body in bodies))
@@ -74,6 +79,7 @@ async def test_an_unknown_type_is_stored(api: httpx.AsyncClient, connection: asy
     assert await stored(connection) == ["1"]
 
 
+@both_doors
 async def test_characters_that_postgres_cannot_hold_keep_no_order_out(
     api: httpx.AsyncClient, connection: asyncpg.Connection
 ) -> None:

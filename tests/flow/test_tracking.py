@@ -19,6 +19,7 @@ from sync.drain import Drain
 from sync.engines.vendure import payloads
 from tests.flow.proxy import Proxy
 from tests.flow.serving import process, serving
+from tests.rest.gateway import both_doors
 
 RECORDED = Path(__file__).parent.parent / "recorded" / "vendure" / "hooks.jsonl"
 STAGES = ["ORDER_CONFIRMED", "SOURCING", "ARRIVED", "DISPATCHED", "DELIVERED"]
@@ -44,6 +45,7 @@ async def track(api: httpx.AsyncClient, order: asyncpg.Record, **parameters: Any
     return await api.get(f"/orders/{order['order_code']}", params={"phone": order["contact_phone"], **parameters})
 
 
+@both_doors
 async def test_every_order_is_found_by_its_code_and_phone(api: httpx.AsyncClient, orders: list[asyncpg.Record]) -> None:
     assert {order["stage"] for order in orders} >= {"ORDER_CONFIRMED", "SOURCING", "ARRIVED", "DISPATCHED"}
     for order in orders:
@@ -99,6 +101,7 @@ def misses(order: asyncpg.Record) -> dict[str, tuple[str, dict[str, str]]]:
     }
 
 
+@both_doors
 async def test_every_miss_is_the_same_answer(api: httpx.AsyncClient, orders: list[asyncpg.Record]) -> None:
     asked = misses(orders[0]).values()
     answers = [await api.get(f"/orders/{code}", params=parameters) for code, parameters in asked]

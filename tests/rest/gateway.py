@@ -26,14 +26,21 @@ from tests.postgres import TestServer
 from tests.rest.postgrest import PostgREST
 from tests.rest.stand_in import StandIn
 
-PROGRAM = os.environ.get("MIRROR_TEST_POSTGREST")
+PROGRAM_VARIABLE = "MIRROR_TEST_POSTGREST"
+PROGRAM = os.environ.get(PROGRAM_VARIABLE)
 
 SECRET_KEY = "sb_secret_of_the_tests"
 PUBLISHABLE_KEY = "sb_publishable_of_the_tests"
 ROLES = {SECRET_KEY: "service_role", PUBLISHABLE_KEY: "anon"}
 
+DOOR = "rest" if PROGRAM else "postgres"
+"""The door that tests go through which do not say; those of `task test:e2e` try all of them at the other one."""
+
 both_doors = pytest.mark.parametrize("through", ["postgres", "rest"])
 """Runs a test twice: with its `address` (and so its `mirror` and its `api`) at either door."""
+
+postgres_only = pytest.mark.parametrize("through", ["postgres"])
+"""For a test of what the other door does not have: notifications, a pool of connections to Postgres."""
 
 
 class Backend(Protocol):

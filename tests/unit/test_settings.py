@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from sync.settings import Credentials, SettingsError, load_credentials, load_secrets, load_settings
+from sync.settings import Credentials, Project, SettingsError, load_credentials, load_secrets, load_settings
 
 VARIABLES = [
-    "DATABASE_URL", "MIRROR_HOME", "MIRROR_HOST", "MIRROR_PORT", "MIRROR_MAX_BODY_BYTES", "MIRROR_SLICE_SIZE",
-    "MIRROR_LEASE_SECONDS", "MIRROR_POLL_SECONDS", "MIRROR_DATABASE_CONNECTIONS",
+    "DATABASE_URL", "SUPABASE_URL", "SUPABASE_SECRET_KEY", "MIRROR_HOME", "MIRROR_HOST", "MIRROR_PORT",
+    "MIRROR_MAX_BODY_BYTES", "MIRROR_SLICE_SIZE", "MIRROR_LEASE_SECONDS", "MIRROR_POLL_SECONDS",
+    "MIRROR_DATABASE_CONNECTIONS",
 ]  # fmt: skip
 GOOD = "whsec_" + base64.b64encode(b"a secret of twenty-four bytes or more").decode()
 SHORT = "whsec_" + base64.b64encode(b"too short").decode()
@@ -35,6 +36,42 @@ def test_settings_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MIRROR_POLL_SECONDS", "0.5")
     settings = load_settings()
     assert (settings.database_url, settings.poll_seconds) == ("postgresql://me@host/shop", 0.5)
+
+
+def test_a_project_is_an_address_and_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUPABASE_URL", "https://abc.supabase.co")
+    monkeypatch.setenv("SUPABASE_SECRET_KEY", "sb_secret_x")
+    settings = load_settings()
+    assert settings.database == Project("https://abc.supabase.co", "sb_secret_x")
+    assert settings.database_variables == "SUPABASE_URL and SUPABASE_SECRET_KEY"
+    assert "sb_secret_x" not in repr(settings)
+
+
+def test_database_url_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUPABASE_URL", "https://abc.supabase.co")
+    monkeypatch.setenv("SUPABASE_SECRET_KEY", "sb_secret_x")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://me@host/shop")
+    settings = load_settings()
+    assert (settings.database, settings.database_variables) == ("postgresql://me@host/shop", "DATABASE_URL")
+
+
+@pytest.mark.parametrize(
+    ("given", "faulty"),
+    [
+        ({"SUPABASE_URL": "https://abc.supabase.co"}, ["SUPABASE_SECRET_KEY"]),
+        ({"SUPABASE_SECRET_KEY": "sb_secret_x"}, ["SUPABASE_URL"]),
+        ({"SUPABASE_URL": "abc.supabase.co", "SUPABASE_SECRET_KEY": ""}, ["SUPABASE_SECRET_KEY", "SUPABASE_URL"]),
+        ({"SUPABASE_URL": "https://a.co", "SUPABASE_SECRET_KEY": "sb_publishable_x"}, ["SUPABASE_SECRET_KEY"]),
+        ({"SUPABASE_URL": "https://a.co", "SUPABASE_SECRET_KEY": "sb_secret_x\n"}, ["SUPABASE_SECRET_KEY"]),
+    ],
+)
+def test_half_a_project_is_none(monkeypatch: pytest.MonkeyPatch, given: dict[str, str], faulty: list[str]) -> None:
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert [line.split(":")[0].strip() for line in str(caught.value).splitlines()[1:]] == faulty
+    assert "sb_" not in str(caught.value).replace("sb_secret_…", "")
 
 
 def test_one_error_lists_all_that_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
