@@ -173,6 +173,8 @@ def up(settings: Settings) -> None:
             console.print(f"The mirror is up: hooks go to [bold]{address}/hooks/vendure[/]. Ctrl-C ends it.")
             await asyncio.Event().wait()
 
+    if settings.database_url and settings.project:
+        console.print("DATABASE_URL is set, so SUPABASE_URL is not used.")
     with open_ground(settings) as ground:
         if ground.psql:
             console.print(
