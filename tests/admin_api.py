@@ -120,11 +120,12 @@ class FakeAdminApi:
         if "mirrorDocuments(" in query:
             events = await client.fetch(entity, variables["ids"])
             return data(mirrorDocuments=[msgspec.json.decode(event.payload) for event in events])
-        if variables["id"] not in self.shop.documents["order"]:
-            return error(f"No Order with the id '{variables['id']}' could be found", "ENTITY_NOT_FOUND")
-        delivery = Delivery(stage=variables["stage"], tracking_number=variables["trackingNumber"])
-        await client.set_delivery(variables["id"], delivery)
-        return data(setOrderCustomFields={"id": variables["id"]})
+        order_id, fields = variables["input"]["id"], variables["input"]["customFields"]
+        if order_id not in self.shop.documents["order"]:
+            return error(f"No Order with the id '{order_id}' could be found", "ENTITY_NOT_FOUND")
+        delivery = Delivery(stage=fields["deliveryStage"], tracking_number=fields["trackingNumber"])
+        await client.set_delivery(order_id, delivery)
+        return data(setOrderCustomFields={"id": order_id})
 
     def __enter__(self) -> FakeAdminApi:
         self._thread.start()

@@ -43,11 +43,7 @@ SWEEP = """query ($entity: MirrorEntity!, $position: String, $since: DateTime, $
   }
 }"""
 DOCUMENTS = """query ($entity: MirrorEntity!, $ids: [ID!]!) { mirrorDocuments(entity: $entity, ids: $ids) }"""
-SET_DELIVERY = """mutation ($id: ID!, $stage: String, $trackingNumber: String) {
-  setOrderCustomFields(
-    input: { id: $id, customFields: { deliveryStage: $stage, trackingNumber: $trackingNumber } }
-  ) { id }
-}"""
+SET_DELIVERY = """mutation ($input: UpdateOrderInput!) { setOrderCustomFields(input: $input) { id } }"""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -121,10 +117,9 @@ class VendureClient:
         return events
 
     async def set_delivery(self, source_id: str, delivery: Delivery) -> None:
-        stage, tracking_number = delivery.stage, delivery.tracking_number
-        await self._patiently(
-            self._api.ask, SET_DELIVERY, _Done, id=source_id, stage=stage, trackingNumber=tracking_number
-        )
+        fields = {"deliveryStage": delivery.stage, "trackingNumber": delivery.tracking_number}
+        order = {"id": source_id, "customFields": fields}
+        await self._patiently(self._api.ask, SET_DELIVERY, _Done, input=order)
 
     async def _slice(self, variables: dict[str, Any], limit: int) -> Sweep:
         asked = min(limit, self._fingerprints.size)
