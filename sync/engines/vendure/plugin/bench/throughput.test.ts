@@ -1,5 +1,6 @@
 /**
- * How many changes a second travel from the outbox to a receiver that does nothing but check the signature.
+ * How many changes a second travel from the outbox to a receiver that does nothing but check the signature, and how
+ * many entities a second the Admin API sweeps, and gives in whole.
  *
  * Orders are copies of one real order (two lines, a payment, a fulfilment, a stage change); customers are copies
  * of its customer. Shop, worker, Postgres and receiver share the machine.
@@ -77,6 +78,57 @@ test.each(['order', 'customer'])(
     expect(
       new Set(mirror.receiver.events.map(({ entityId, type }) => type + entityId)).size,
     ).toBeGreaterThanOrEqual(COUNT);
+  },
+  400_000,
+);
+
+const ENTITIES = { order: 'ORDER', customer: 'CUSTOMER' } as const;
+
+async function sweepAll(kind: keyof typeof ENTITIES, limit: number): Promise<string[]> {
+  const query = `query ($entity: MirrorEntity!, $position: String, $limit: Int!) {
+    mirrorSweep(entity: $entity, position: $position, limit: $limit) { position fingerprints { id hash } } }`;
+  const ids: string[] = [];
+  let position: string | null = null;
+  do {
+    const answer = await mirror.admin.run(query, { entity: ENTITIES[kind], position, limit });
+    ids.push(...answer.mirrorSweep.fingerprints.map(({ id }: { id: string }) => id));
+    position = answer.mirrorSweep.position;
+  } while (position !== null);
+  return ids;
+}
+
+/** Fetch pages in four lanes, as the mirror does. */
+async function fetchAll(kind: keyof typeof ENTITIES, ids: string[], size: number): Promise<number> {
+  const query =
+    'query ($entity: MirrorEntity!, $ids: [ID!]!) { mirrorDocuments(entity: $entity, ids: $ids) }';
+  const pages = Array.from({ length: Math.ceil(ids.length / size) }, (_, n) =>
+    ids.slice(n * size, (n + 1) * size),
+  );
+  let fetched = 0;
+  const lane = async () => {
+    for (let page = pages.shift(); page; page = pages.shift()) {
+      const answer = await mirror.admin.run(query, { entity: ENTITIES[kind], ids: page });
+      fetched += answer.mirrorDocuments.length;
+    }
+  };
+  await Promise.all([lane(), lane(), lane(), lane()]);
+  return fetched;
+}
+
+test.each(['order', 'customer'] as const)(
+  '%s fingerprints and documents a second',
+  async (kind) => {
+    await sweepAll(kind, 500);
+    const start = performance.now();
+    const ids = await sweepAll(kind, 500);
+    const swept = performance.now();
+    expect(await fetchAll(kind, ids, 100)).toBe(ids.length);
+    const fetched = performance.now();
+    const rate = (from: number, to: number) => Math.round(ids.length / ((to - from) / 1000));
+    console.log(
+      `${kind}: ${rate(start, swept)} fingerprints/s, ${rate(swept, fetched)} documents/s, of ${ids.length}`,
+    );
+    expect(ids.length).toBeGreaterThan(COUNT);
   },
   400_000,
 );

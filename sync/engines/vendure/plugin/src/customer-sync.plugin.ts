@@ -1,5 +1,6 @@
 /**
- * CustomerSyncPlugin: notes every change of a customer or an order in the transaction that makes it, and sends it.
+ * CustomerSyncPlugin: notes every change of a customer or an order in the transaction that makes it, and sends it;
+ * and answers the mirror, which asks the Admin API whether it has them all.
  *
  * All processes note; one kind of process, the worker unless told otherwise, sends.
  */
@@ -16,6 +17,7 @@ import {
   Type,
   VendurePlugin,
 } from '@vendure/core';
+import { MirrorResolver, mirrorSchema } from './api/mirror.resolver';
 import { PrivateFieldsInterceptor } from './api/private-fields.interceptor';
 import { DocumentReader } from './documents/document-reader';
 import { ChangeNote } from './notes/change-note.entity';
@@ -27,6 +29,7 @@ import { CustomerSyncOptions, OPTIONS, ResolvedOptions, resolveOptions } from '.
 import { Endpoint } from './send/endpoint';
 import { SendLoop } from './send/send-loop';
 import { Sender } from './send/sender';
+import { Sweeper } from './sweep/sweeper';
 
 const en = (value: string) => [{ languageCode: LanguageCode.en, value }];
 
@@ -61,8 +64,10 @@ const ORDER_LINE_FIELDS = [
     Endpoint,
     Sender,
     SendLoop,
+    Sweeper,
     { provide: APP_INTERCEPTOR, useClass: PrivateFieldsInterceptor },
   ],
+  adminApiExtensions: { schema: mirrorSchema, resolvers: [MirrorResolver] },
   compatibility: '^3.0.0',
   configuration: (config) => {
     const { Customer = [], OrderLine = [] } = config.customFields;

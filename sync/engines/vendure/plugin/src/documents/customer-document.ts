@@ -3,6 +3,7 @@
  */
 import { Address, Customer } from '@vendure/core';
 import { DocumentContext, Json } from './document-context';
+import { oldestFirst } from './oldest-first';
 import { pick } from './pick';
 
 /** What has to be loaded for `customerDocument`. */
@@ -29,15 +30,10 @@ export function customerDocument(context: DocumentContext, customer: Customer): 
     id: context.id(customer.id),
     ...pick(customer, ['createdAt', 'updatedAt', ...PERSON]),
     user: user ? { id: context.id(user.id), ...pick(user, ['identifier', 'verified']) } : null,
-    addresses: customer.addresses.map((address) => addressDocument(context, address)),
-    groups: customer.groups.map(({ id, name }) => ({ id: context.id(id), name })),
+    addresses: oldestFirst(customer.addresses).map((address) => addressDocument(context, address)),
+    groups: oldestFirst(customer.groups).map(({ id, name }) => ({ id: context.id(id), name })),
     customFields: context.customFields('Customer', customer.customFields),
   };
-}
-
-/** Who ordered, inside an order. */
-export function buyerDocument(context: DocumentContext, customer: Customer | undefined | null): Json | null {
-  return customer ? { id: context.id(customer.id), ...pick(customer, PERSON) } : null;
 }
 
 function addressDocument(context: DocumentContext, address: Address): Json {

@@ -21,17 +21,25 @@ export class DocumentContext {
     return String(entityIdStrategy ? entityIdStrategy.encodeId(id as never) : id);
   };
 
+  /** The raw id behind one that the Admin API wrote; undefined where it wrote no such id. */
+  decoded(id: string): ID | undefined {
+    const { entityIdStrategy } = this.config.entityOptions;
+    const raw = entityIdStrategy ? entityIdStrategy.decodeId(id) : id;
+    return this.id(raw) === id ? raw : undefined;
+  }
+
   /** A raw id from a note, in the type the id strategy expects. */
   rawId(id: string): string {
     const increments = this.config.entityOptions.entityIdStrategy?.primaryKeyType === 'increment';
     return this.id(increments ? Number(id) : id);
   }
 
-  /** The name in the default channel's language, or else in any. */
+  /** The name in the default channel's language, or else in the first of the others. */
   name(entity: Translatable | null | undefined): string | null {
     const translations = entity?.translations ?? [];
     const own = translations.find(({ languageCode }) => languageCode === this.language);
-    return (own ?? translations[0])?.name ?? null;
+    const [first] = [...translations].sort((one, other) => (one.languageCode < other.languageCode ? -1 : 1));
+    return (own ?? first)?.name ?? null;
   }
 
   /** The custom fields that the Admin API shows, without relations to other entities. */

@@ -12,8 +12,8 @@ import { CUSTOMER_RELATIONS, customerDocument } from './customer-document';
 import { DocumentContext, Json } from './document-context';
 import { ORDER_RELATIONS, orderDocument } from './order-document';
 
-/** What became of an entity: its document, `gone`, or `unsent` (a cart or a draft). */
-export type State = Json | 'gone' | 'unsent';
+/** What became of an entity: its document, `gone`, `unsent` (a cart or a draft), or why it cannot be told. */
+export type State = Json | 'gone' | 'unsent' | Error;
 
 export interface Wanted {
   customers: string[];
@@ -26,6 +26,14 @@ export interface States {
   orders: ReadonlyMap<string, State>;
 }
 
+/** One moment of the database. */
+export interface Snapshot {
+  context: DocumentContext;
+  manager: EntityManager;
+  /** The state of every wanted entity by its raw id; one that is not in the database is missing from the map. */
+  read(wanted: Wanted): Promise<States>;
+}
+
 @Injectable()
 export class DocumentReader {
   constructor(
@@ -34,32 +42,47 @@ export class DocumentReader {
     private readonly channels: ChannelService,
   ) {}
 
-  /** The state of every wanted entity by its raw id; one that is not in the database is missing from the map. */
-  async read({ customers, orders }: Wanted): Promise<States> {
-    const { defaultLanguageCode } = await this.channels.getDefaultChannel();
-    const context = new DocumentContext(this.config, defaultLanguageCode);
-    return this.snapshot(async (manager) => ({
-      context,
-      customers: await readCustomers(manager, context, customers),
-      orders: await readOrders(manager, context, orders),
-    }));
+  read(wanted: Wanted): Promise<States> {
+    return this.inSnapshot((snapshot) => snapshot.read(wanted));
   }
 
-  private async snapshot<T>(read: (manager: EntityManager) => Promise<T>): Promise<T> {
+  /** Let several readings see the same moment. */
+  async inSnapshot<T>(work: (snapshot: Snapshot) => Promise<T>): Promise<T> {
+    const { defaultLanguageCode } = await this.channels.getDefaultChannel();
+    const context = new DocumentContext(this.config, defaultLanguageCode);
     const runner = this.connection.rawConnection.createQueryRunner('master');
     try {
-      return await runner.manager.transaction('REPEATABLE READ', read);
+      return await runner.manager.transaction('REPEATABLE READ', (manager) =>
+        work({ context, manager, read: (wanted) => readStates(manager, context, wanted) }),
+      );
     } finally {
       await runner.release();
     }
   }
 }
 
+async function readStates(manager: EntityManager, context: DocumentContext, { customers, orders }: Wanted) {
+  return {
+    context,
+    customers: await readCustomers(manager, context, customers),
+    orders: await readOrders(manager, context, orders),
+  };
+}
+
 async function readCustomers(manager: EntityManager, context: DocumentContext, ids: string[]) {
   const rows = await load(manager, Customer, ids, CUSTOMER_RELATIONS);
   return new Map<string, State>(
-    rows.map((row) => [String(row.id), row.deletedAt ? 'gone' : customerDocument(context, row)]),
+    rows.map((row) => [String(row.id), row.deletedAt ? 'gone' : told(() => customerDocument(context, row))]),
   );
+}
+
+/** A document, or why there is none: one row that is not as Vendure leaves it must not hide the others. */
+function told(document: () => Json): Json | Error {
+  try {
+    return document();
+  } catch (error) {
+    return error instanceof Error ? error : new Error(String(error));
+  }
 }
 
 async function readOrders(manager: EntityManager, context: DocumentContext, ids: string[]) {
@@ -74,7 +97,10 @@ async function readOrders(manager: EntityManager, context: DocumentContext, ids:
   for (const order of await load(manager, Order, placed, ORDER_RELATIONS)) {
     const id = String(order.id);
     const extras = { stages: stages.get(id) ?? [], sellerOrders: sellerOrders.get(id) ?? [] };
-    states.set(id, orderDocument(context, order, extras));
+    states.set(
+      id,
+      told(() => orderDocument(context, order, extras)),
+    );
   }
   return states;
 }

@@ -1,12 +1,13 @@
 /**
  * An order as docs/vendure-hooks.md describes it: the shape of Vendure's Admin API.
  *
- * Payments come without their metadata, which holds what the gateway said.
+ * Payments come without their metadata, which holds what the gateway said. Of the customer only the id is told: a
+ * change of a customer is none of their orders.
  */
 import { Fulfillment, Order, OrderLine, Payment, ShippingLine } from '@vendure/core';
 import type { DeliveryStageChange } from '../delivery-status/delivery-stage-change.entity';
-import { buyerDocument } from './customer-document';
 import { DocumentContext, Json } from './document-context';
+import { oldestFirst } from './oldest-first';
 import { pick } from './pick';
 
 /** What has to be loaded for `orderDocument`; totals and discounts are computed from lines and surcharges. */
@@ -67,24 +68,35 @@ export interface OrderExtras {
   sellerOrders: Order[];
 }
 
-export function orderDocument(context: DocumentContext, order: Order, extras: OrderExtras): Json {
+export function orderDocument(context: DocumentContext, row: Order, extras: OrderExtras): Json {
+  const order = arranged(row);
   const { aggregateOrderId, shippingAddress, billingAddress } = order;
   return {
     id: context.id(order.id),
     ...pick(order, [...HEAD, ...TOTALS]),
     discounts: order.discounts.map((discount) => pick(discount, ['description', 'amount', 'amountWithTax'])),
-    customer: buyerDocument(context, order.customer),
+    customer: order.customer ? { id: context.id(order.customer.id) } : null,
     shippingAddress: pick(shippingAddress ?? {}, ADDRESS),
     billingAddress: pick(billingAddress ?? {}, ADDRESS),
     shippingLines: order.shippingLines.map((line) => shippingLineDocument(context, line)),
     lines: order.lines.map((line) => lineDocument(context, line)),
-    payments: order.payments.map((payment) => paymentDocument(context, payment)),
-    fulfillments: order.fulfillments.map((fulfillment) => fulfillmentDocument(context, fulfillment)),
+    payments: oldestFirst(order.payments).map((payment) => paymentDocument(context, payment)),
+    fulfillments: oldestFirst(order.fulfillments).map((fulfillment) =>
+      fulfillmentDocument(context, fulfillment),
+    ),
     aggregateOrder: aggregateOrderId ? { id: context.id(aggregateOrderId) } : null,
     sellerOrders: extras.sellerOrders.map(({ id }) => ({ id: context.id(id) })),
     customFields: context.customFields('Order', order.customFields),
     deliveryStageChanges: extras.stages.map((change) => stageDocument(context, change)),
   };
+}
+
+/** Discounts are listed as the order finds them in its lines, so these are put in order first. */
+function arranged(order: Order): Order {
+  order.lines = oldestFirst(order.lines);
+  order.shippingLines = oldestFirst(order.shippingLines);
+  order.surcharges = oldestFirst(order.surcharges);
+  return order;
 }
 
 function shippingLineDocument(context: DocumentContext, line: ShippingLine): Json {
@@ -114,7 +126,7 @@ function paymentDocument(context: DocumentContext, payment: Payment): Json {
   return {
     id: context.id(payment.id),
     ...pick(payment, ['method', 'amount', 'state', 'transactionId', 'errorMessage', 'createdAt']),
-    refunds: payment.refunds.map((refund) => ({
+    refunds: oldestFirst(payment.refunds).map((refund) => ({
       id: context.id(refund.id),
       ...pick(refund, ['total', 'state', 'reason', 'transactionId', 'createdAt']),
     })),
@@ -125,7 +137,7 @@ function fulfillmentDocument(context: DocumentContext, fulfillment: Fulfillment)
   return {
     id: context.id(fulfillment.id),
     ...pick(fulfillment, ['state', 'method', 'trackingCode', 'createdAt', 'updatedAt']),
-    lines: fulfillment.lines.map(({ orderLineId, quantity }) => ({
+    lines: oldestFirst(fulfillment.lines).map(({ orderLineId, quantity }) => ({
       orderLineId: context.id(orderLineId),
       quantity,
     })),

@@ -7,6 +7,7 @@
 import { Injectable } from '@nestjs/common';
 import { TransactionalConnection } from '@vendure/core';
 import { Brackets, EntityManager, In, Repository } from 'typeorm';
+import { readClock } from '../documents/clock';
 import { ChangeNote } from './change-note.entity';
 
 export interface Claim {
@@ -14,8 +15,6 @@ export interface Claim {
   /** The database's clock, UTC, microseconds: after the notes were committed, before any state is read. */
   readAt: string;
 }
-
-const CLOCK = `to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`;
 
 @Injectable()
 export class NoteQueue {
@@ -28,8 +27,7 @@ export class NoteQueue {
       if (notes.length > 0) {
         await hideUntil(manager, ids(notes), leaseMs);
       }
-      const [{ now }] = await manager.query(`select ${CLOCK} as now`);
-      return { notes, readAt: now };
+      return { notes, readAt: await readClock(manager) };
     });
   }
 

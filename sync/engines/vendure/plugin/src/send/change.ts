@@ -1,9 +1,9 @@
 /**
  * From notes to what is posted: one change an entity, one event a change, requests no larger than allowed.
  */
-import { createHash } from 'node:crypto';
 import type { DocumentContext } from '../documents/document-context';
 import type { State, States, Wanted } from '../documents/document-reader';
+import { contentOf, digest, type EventHead, typeOf } from '../documents/event';
 import type { ChangeNote, EntityKind } from '../notes/change-note.entity';
 
 /** All notes of one entity that were claimed together, oldest first. */
@@ -39,22 +39,29 @@ export function wanted(changes: Change[]): Wanted {
   return { customers: ids('customer'), orders: ids('order') };
 }
 
-/** The event of a change, or nothing where the mirror never knew the entity: a cart or a draft. */
+/**
+ * The event of a change, or nothing where the mirror never knew the entity: a cart or a draft.
+ *
+ * Throws what keeps the entity from being told.
+ */
 export function toEvent(
   runId: string,
   change: Change,
   states: States,
   readAt: string,
 ): OutgoingEvent | undefined {
-  const data = stateOf(change, states);
-  if (data === 'unsent') {
+  const state = stateOf(change, states);
+  if (state === 'unsent') {
     return undefined;
   }
-  const content = JSON.stringify(data === 'gone' ? null : data);
-  const id = eventId(runId, change, states.context, content);
+  if (state instanceof Error) {
+    throw state;
+  }
+  const { json, hash } = contentOf(state);
+  const id = eventId(runId, change, states.context, json);
   const entityId = states.context.rawId(change.entityId);
-  const head = { id, type: `${change.kind}.${data === 'gone' ? 'deleted' : 'changed'}`, entityId, readAt };
-  return { id, json: `${JSON.stringify(head).slice(0, -1)},"data":${content}}`, change };
+  const head: EventHead = { id, type: typeOf(change.kind, state), entityId, readAt, hash };
+  return { id, json: `${JSON.stringify(head).slice(0, -1)},"data":${json}}`, change };
 }
 
 function stateOf({ kind, entityId, notes }: Change, { customers, orders }: States): State {
@@ -74,8 +81,8 @@ function eventId(
   context: DocumentContext,
   content: string,
 ): string {
-  const digest = createHash('sha256').update(content).digest('base64url').slice(0, 12);
-  return `${runId}-${kind}-${context.rawId(entityId)}-${notes.at(-1)?.id}.${notes.length}-${digest}`;
+  const mark = digest(content).slice(0, 12);
+  return `${runId}-${kind}-${context.rawId(entityId)}-${notes.at(-1)?.id}.${notes.length}-${mark}`;
 }
 
 /** Fill requests up to `size` events and 1 MiB; an event that is larger travels alone. */

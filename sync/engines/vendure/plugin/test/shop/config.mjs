@@ -3,6 +3,7 @@
  * Everything that a test varies comes from the environment.
  */
 import {
+  AutoIncrementIdStrategy,
   DefaultLogger,
   dummyPaymentHandler,
   LanguageCode,
@@ -13,7 +14,7 @@ import {
 import { CustomerSyncPlugin, DeliveryStatusPlugin } from '../../dist/index.js';
 import { CustomPlugin } from './custom.plugin.mjs';
 
-const { SHOP_DATABASE_URL, SHOP_PORT, SHOP_SYNC, SHOP_SYNCHRONIZE } = process.env;
+const { SHOP_DATABASE_URL, SHOP_IDS, SHOP_PORT, SHOP_SYNC, SHOP_SYNCHRONIZE } = process.env;
 
 /** Authorizes, settles or declines by `metadata.outcome`; refunds stay pending until they are settled. */
 const gateway = new PaymentMethodHandler({
@@ -30,6 +31,13 @@ const gateway = new PaymentMethodHandler({
   settlePayment: () => ({ success: true }),
   createRefund: () => false,
 });
+
+/** Ids that do not look like the database's own. */
+class EncodedIdStrategy {
+  primaryKeyType = 'increment';
+  encodeId = (id) => `T_${id}`;
+  decodeId = (id) => Number(id.replace(/^T_/, ''));
+}
 
 /** An order to "Marketplace" becomes one seller order a line. */
 const marketplace = {
@@ -63,6 +71,9 @@ export const config = {
     url: SHOP_DATABASE_URL,
     synchronize: SHOP_SYNCHRONIZE === 'yes',
     logging: false,
+  },
+  entityOptions: {
+    entityIdStrategy: SHOP_IDS === 'encoded' ? new EncodedIdStrategy() : new AutoIncrementIdStrategy(),
   },
   logger: SHOP_SYNC ? new DefaultLogger({ level: LogLevel.Info, timestamp: false }) : new NoopLogger(),
   // None is public: then Vendure's Shop API takes any custom field, as free JSON.

@@ -9,7 +9,7 @@ const ORDER = `query ($id: ID!) { order(id: $id) {
   id code type state active orderPlacedAt createdAt updatedAt currencyCode totalQuantity couponCodes
   subTotal subTotalWithTax shipping shippingWithTax total totalWithTax
   discounts { description amount amountWithTax }
-  customer { id title firstName lastName emailAddress phoneNumber }
+  customer { id }
   shippingAddress { ${ADDRESS} } billingAddress { ${ADDRESS} }
   shippingLines { shippingMethod { code name } priceWithTax }
   lines { id quantity orderPlacedQuantity unitPrice unitPriceWithTax linePriceWithTax discountedLinePriceWithTax

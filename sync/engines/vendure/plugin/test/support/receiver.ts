@@ -11,6 +11,7 @@ export interface HookEvent {
   type: string;
   entityId: string;
   readAt: string;
+  hash: string | null;
   // biome-ignore lint/suspicious/noExplicitAny: documents are compared as JSON
   data: any;
 }

@@ -17,6 +17,8 @@ type Answer = any;
 export class Shop {
   private processes: Array<{ role: Role; child: ChildProcess }> = [];
   log = '';
+  /** How ids are written: as numbers, or `encoded`. */
+  ids: 'numbers' | 'encoded' = 'numbers';
 
   private constructor(
     private readonly port: number,
@@ -55,9 +57,16 @@ export class Shop {
     return new Client(`http://127.0.0.1:${this.port}/shop-api`);
   }
 
-  async admin(): Promise<Client> {
-    const client = new Client(`http://127.0.0.1:${this.port}/admin-api`);
-    await client.run(`mutation { login(username: "superadmin", password: "superadmin") { __typename } }`);
+  /** Someone at the Admin API who has not logged in. */
+  stranger(): Client {
+    return new Client(`http://127.0.0.1:${this.port}/admin-api`);
+  }
+
+  async admin(username = 'superadmin', password = 'superadmin'): Promise<Client> {
+    const client = this.stranger();
+    const logIn =
+      'mutation ($username: String!, $password: String!) { login(username: $username, password: $password) { __typename } }';
+    await client.run(logIn, { username, password });
     return client;
   }
 
@@ -67,6 +76,7 @@ export class Shop {
       VENDURE_DISABLE_TELEMETRY: 'true',
       SHOP_DATABASE_URL: this.databaseUrl,
       SHOP_PORT: String(this.port),
+      SHOP_IDS: this.ids,
       SHOP_SYNC: JSON.stringify(this.sync),
     };
     const child = spawn(process.execPath, [MAIN, role], { env, stdio: ['ignore', 'pipe', 'pipe'] });
@@ -100,6 +110,8 @@ async function end(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
 /** A GraphQL session. Error results count as errors where `__typename` is asked for. */
 export class Client {
   private token = '';
+  /** The token of a channel; without one it is the default channel. */
+  channel = '';
 
   constructor(private readonly url: string) {}
 
@@ -118,6 +130,9 @@ export class Client {
 
   private async post(document: string, variables: object): Promise<Answer> {
     const headers: Record<string, string> = { 'content-type': 'application/json' };
+    if (this.channel) {
+      headers['vendure-token'] = this.channel;
+    }
     if (this.token) {
       headers.authorization = `Bearer ${this.token}`;
     }
