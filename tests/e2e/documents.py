@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from tests.e2e.databases import fetch
 from tests.e2e.graphql import Session
-from tests.e2e.node import REPOSITORY
 from tests.e2e.shop import Shop
 
-DOCUMENTS = REPOSITORY / "sync" / "engines" / "vendure" / "documents.graphql"
+DOCUMENTS = Path(__file__).with_name("documents.graphql")
 PAGE = 50
 PLACED = {"orderPlacedAt": {"isNull": False}}
 

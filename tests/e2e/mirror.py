@@ -19,6 +19,7 @@ import msgspec
 from sync.compare import Comparison, Documents, compare
 from sync.database import connect
 from sync.engines.base import Context
+from tests.e2e.databases import fetch
 from tests.e2e.shop import free_port
 
 START_SECONDS = 30
@@ -82,6 +83,11 @@ class Mirror:
     def compare(self, documents: dict[str, Any]) -> Comparison:
         """Hold the tables against what the Admin API says."""
         return asyncio.run(self._compare(msgspec.convert(documents, Documents)))
+
+    def hashes(self, table: str) -> dict[str, str | None]:
+        """The hash of the document that each live row of a table was made from, by the shop's id."""
+        rows = fetch(self.dsn, f"select source_id, source_hash from {table} where deleted_at is null")
+        return {row["source_id"]: row["source_hash"] for row in rows}
 
     async def _status(self) -> dict[str, Any]:
         async with connect(self.dsn, connections=1) as database:

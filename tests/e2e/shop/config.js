@@ -39,7 +39,7 @@ const config = {
         cors: false,
     },
     authOptions: {
-        tokenMethod: ['bearer'],
+        tokenMethod: ['bearer', 'api-key'],
         requireVerification: true,
         superadminCredentials: { identifier: 'superadmin', password: 'only-for-tests' },
     },
