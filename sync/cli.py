@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import click
 import msgspec
 from rich.console import Console
+from rich.progress import Progress
 
 from sync import embedded, events, interrupts
 from sync.daemon import work as run_daemon
@@ -27,6 +28,9 @@ from sync.logs import configure_logs
 from sync.migrate import MigrationError
 from sync.migrate import migrate as apply_migrations
 from sync.processes import stop_with_parent
+from sync.rebuild.rebuild import count_events, print_rebuilt
+from sync.rebuild.rebuild import rebuild as rebuild_inbox
+from sync.rebuild.schema import RebuildError
 from sync.replay import ReplayError
 from sync.report import Status, print_status
 from sync.settings import Address, Settings, SettingsError, load_settings
@@ -44,7 +48,16 @@ from sync.storm.faults import LEVELS
 from sync.storm.report import print_verdict
 from sync.storm.storm import StormError, Weather, run_storm
 
-FAILURES = (DemoError, EmbeddedPostgresError, MigrationError, ReplayError, StackError, StormError, OSError)
+FAILURES = (
+    DemoError,
+    EmbeddedPostgresError,
+    MigrationError,
+    RebuildError,
+    ReplayError,
+    StackError,
+    StormError,
+    OSError,
+)
 
 Answer = TypeVar("Answer")
 
@@ -353,6 +366,32 @@ def storm(settings: Settings, as_json: bool, faults: str, seed: int | None, **we
         print_verdict(console, verdict)
     if not verdict.converged:
         raise _Failed(f"The mirror does not equal the shop. The same storm again: --seed {chosen}")
+
+
+@command
+@click.option("--into", "schema", required=True, metavar="SCHEMA", help="The schema to make, such as rebuilt.")
+@click.option("--replace", is_flag=True, help="Remove the schema of an earlier rebuild first.")
+@click.option("--drop", is_flag=True, help="Remove the schema afterwards.")
+@click.option("--json", "as_json", is_flag=True, help="For programs; names every difference.")
+def rebuild(settings: Settings, schema: str, replace: bool, drop: bool, as_json: bool) -> None:
+    """Apply the stored inbox from nothing, beside the live tables, and compare the two.
+
+    Exit code 1 if they differ. What no stored event brought (backfill, pruned events) is counted by itself. The live
+    tables are only read. Makes tables, so it takes DATABASE_URL. The schema holds customers' data: nobody but its
+    owner may look into it, and --drop removes it.
+    """
+    with direct_database(settings) as dsn:
+        total = asyncio.run(count_events(dsn))
+        with Progress(*Progress.get_default_columns(), console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("events", total=total)
+            step = partial(bar.advance, task)
+            rebuilt = asyncio.run(rebuild_inbox(dsn, schema, replace=replace, drop=drop, progress=step))
+    if as_json:
+        click.echo(msgspec.json.encode(rebuilt))
+    else:
+        print_rebuilt(console, rebuilt)
+    if not rebuilt.is_equal:
+        raise _Failed("The tables do not hold what the stored events say.")
 
 
 @command
