@@ -11,8 +11,11 @@ import pytest
 from click.testing import CliRunner
 
 from sync.cli import main
+from sync.settings import Address
 from tests.factory import line, order_changed
+from tests.flow.serving import variables
 from tests.mirror import Mirror
+from tests.rest.gateway import both_doors
 
 POISON = {"lines": [line("1", quantity=-1)]}
 
@@ -25,17 +28,18 @@ async def shop(mirror: Mirror) -> Mirror:
 
 
 @pytest.fixture
-def events(shop: Mirror, database: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+def events(shop: Mirror, address: Address, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Run `mirror events …` in this process; return exit code and output."""
     monkeypatch.setattr("sync.cli.configure_logs", lambda: None)  # pytest's logs stay as they are
 
     def run(*arguments: str) -> tuple[int, str]:
-        done = CliRunner().invoke(main, ["events", *arguments], env={"DATABASE_URL": database})
+        done = CliRunner().invoke(main, ["events", *arguments], env=variables(address))
         return done.exit_code, done.output
 
     return run
 
 
+@both_doors
 def test_a_dead_event_is_found_read_and_replayed(events: Any) -> None:
     code, output = events("list", "--state", "dead")
     assert (code, "quantity_check" in output, "Nimal" in output) == (0, True, False)
@@ -57,6 +61,7 @@ def test_in_bulk_it_asks_first_and_says_how_many(events: Any) -> None:
     assert events("retry", "--all", "--yes") == (0, "Retried 2 events.\n")
 
 
+@both_doors
 def test_events_are_skipped_by_choice_for_a_reason(events: Any) -> None:
     assert events("skip", "--entity", "9", "--reason", "a test order", "--yes") == (0, "Skipped 1 event.\n")
     assert "a test order (skipped by service)" in events("list", "--state", "skipped")[1]
@@ -70,6 +75,7 @@ def test_nothing_is_changed_by_a_command_that_names_nothing(events: Any, name: s
     assert (code, "or say --all" in output) == (2, True)
 
 
+@both_doors
 def test_what_is_in_a_daemon_s_hands_is_named_and_so_is_what_is_unknown(events: Any, database: str) -> None:
     (held, *_) = [found["event_id"] for found in json.loads(events("list", "--json", "--state", "dead")[1])]
     assert events("retry", held)[0] == 0
