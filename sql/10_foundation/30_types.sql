@@ -24,6 +24,14 @@ comment on type mirror.event_state is
 'pending: to be applied, now or at available_at. applied: in the tables. skipped: nothing for us in it. '
 'dead: cannot be applied; reason says why.';
 
+create type mirror.conflict_policy as enum ('last_write_wins', 'engine_wins', 'ask');
+comment on type mirror.conflict_policy is
+'What counts where shop and mirror have both changed a delivery since they last agreed: the later change, the shop''s, or '
+'what an admin chooses in mirror.sync_conflicts.';
+
+create type mirror.conflict_side as enum ('engine', 'mirror');
+comment on type mirror.conflict_side is 'Whose values count: the engine''s, or those of the mirror''s admins.';
+
 create domain public.money_amount as numeric
 constraint money_amount_is_finite check (value > '-Infinity' and value < 'Infinity')
 constraint money_amount_has_at_most_4_decimals check (value = round(value, 4));

@@ -7,7 +7,8 @@ create table mirror.integrations (
     money_precision smallint check (money_precision between 0 and 4),
     is_active boolean not null default true,
     created_at timestamptz not null default now(),
-    updated_at timestamptz not null default now()
+    updated_at timestamptz not null default now(),
+    conflict_policy mirror.conflict_policy not null default 'last_write_wins'
 );
 
 comment on table mirror.integrations is 'A commerce engine connected to a store. Its hooks arrive at /hooks/<slug>.';
@@ -16,6 +17,9 @@ comment on column mirror.integrations.secrets_variable is
 'The secrets themselves are not in the database.';
 comment on column mirror.integrations.money_precision is
 'Decimals in the engine''s integer amounts; empty: as many as the currency has (JPY 0, LKR 2, KWD 3).';
+comment on column mirror.integrations.conflict_policy is
+'What counts where shop and mirror have both changed a delivery since they last agreed: last_write_wins (the later change), '
+'engine_wins (the shop''s), or ask (nobody''s, until an admin chooses a side in mirror.sync_conflicts).';
 
 create index integrations_store_id on mirror.integrations (store_id);
 

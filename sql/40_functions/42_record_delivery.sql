@@ -19,11 +19,18 @@ set search_path = ''
 as $$
 declare
     v_before jsonb;
+    v_commanded uuid[];
 begin
     -- Where the orders were, as far as their deliveries did not only begin now.
     select coalesce(jsonb_object_agg(s.order_summary_id, s.stage), '{}') into v_before
     from public.order_delivery_status as s
     where s.order_summary_id = any(p_orders) and s.created_at < now();
+
+    -- Orders of which the engine was told something, or is to be.
+    v_commanded := array(select distinct c.order_summary_id from mirror.outbox as c where c.order_summary_id = any(p_orders));
+    if cardinality(v_commanded) > 0 then
+        perform mirror.recognize_commands(v_commanded, p_told, p_stages);
+    end if;
 
     insert into public.order_delivery_status_events (
         store_id, order_summary_id, order_code, from_stage, stage, tracking_number, updated_by, actor, source_id,
@@ -42,10 +49,20 @@ begin
         where k.store_id = p_store_id and k.source = p_source and k.source_id = r.order_source_id
         offset 0 -- one look-up each: a planner that does not know the table yet would read all orders of the store
     ) as o
-    where o.id = any(p_orders)
+    where
+        o.id = any(p_orders)
+        -- What came of a command is in the history as the admin's.
+        and not (o.id = any(v_commanded) and exists (
+            select from mirror.outbox as c where c.order_summary_id = o.id and c.change_source_id = r.source_id
+        ))
     on conflict (order_summary_id, source_id) do nothing;
 
-    -- What an admin has set stands until the engine tells something else than it told before, stage and number each for itself.
+    if cardinality(v_commanded) > 0 then
+        perform mirror.merge_deliveries(v_commanded, p_told, p_stages);
+        perform mirror.complete_history(v_commanded, v_before);
+    end if;
+
+    -- Of all others, what the engine tells counts as soon as it is something else than before, stage and number each for itself.
     with told as (
         select
             o.id, r.stage, r.tracking_number,
@@ -60,7 +77,7 @@ begin
             offset 0
         ) as o
         where
-            o.id = any(p_orders)
+            o.id = any(p_orders) and o.id <> all(v_commanded)
             and (o.source_delivery_stage, o.source_tracking_number) is distinct from (r.stage, r.tracking_number)
     ), noted as (
         update public.customer_orders_summary as o
@@ -113,7 +130,7 @@ begin
         order by e.updated_at desc, e.stage desc
         limit 1
     ) as latest
-    where o.id = any(p_orders) and latest.stage <> o.source_delivery_stage;
+    where o.id = any(p_orders) and o.id <> all(v_commanded) and latest.stage <> o.source_delivery_stage;
 
     perform mirror.time_stages(p_orders);
 end

@@ -80,6 +80,10 @@ create function mirror.follow_delivery() returns trigger
 language plpgsql
 set search_path = ''
 as $$
+declare
+    v_moved uuid[];
+    v_renumbered uuid[];
+    v_changed uuid[];
 begin
     if not mirror.is_engine() then
         insert into public.order_delivery_status_events (
@@ -96,26 +100,17 @@ begin
             a.stage <> b.stage or a.tracking_number is distinct from b.tracking_number
             or (a.note is distinct from b.note and a.note is not null);
 
-        insert into mirror.outbox as c (store_id, integration_id, order_summary_id, command, payload)
-        select distinct on (a.order_summary_id)
-            a.store_id, i.id, a.order_summary_id, 'set_delivery',
-            jsonb_build_object('stage', a.stage, 'tracking_number', a.tracking_number)
-        from (
-            select a.*
-            from after as a
-            full join before as b using (id)
-            where a.stage <> b.stage or a.tracking_number is distinct from b.tracking_number
-            offset 0 -- what follows would make another join of the full one
-        ) as a
-        inner join public.customer_orders_summary as o on o.id = a.order_summary_id
-        inner join mirror.integrations as i on i.store_id = o.store_id and i.engine = o.source and i.is_active
-        order by a.order_summary_id, i.id
-        on conflict (order_summary_id, command) where state = 'pending' do update set
-            payload = excluded.payload,
-            available_at = now(),
-            claimed_by = null,
-            attempts = 0,
-            reason = null;
+        select
+            array_agg(a.order_summary_id) filter (where a.stage <> b.stage),
+            array_agg(a.order_summary_id) filter (where a.tracking_number is distinct from b.tracking_number)
+        into v_moved, v_renumbered
+        from after as a
+        full join before as b using (id);
+        if v_moved is not null or v_renumbered is not null then
+            v_changed := array(select distinct id from unnest(v_moved || v_renumbered) as c (id));
+            perform mirror.queue_commands(v_changed, coalesce(v_moved, '{}'), coalesce(v_renumbered, '{}'));
+            perform mirror.follow_conflicts(v_changed);
+        end if;
     end if;
 
     update public.customer_orders_summary as o

@@ -104,13 +104,28 @@ set search_path = ''
 as $$
 declare
     v_batches uuid[];
+    v_ended uuid[];
+    v_revived uuid[];
 begin
-    update public.order_delivery_status as s
-    set is_cancelled = not s.is_cancelled
-    from public.customer_orders_summary as o
-    where
-        o.id = any(p_orders) and s.order_summary_id = o.id
-        and s.is_cancelled <> (o.cancelled_at is not null or o.deleted_at is not null);
+    with turned as (
+        update public.order_delivery_status as s
+        set is_cancelled = not s.is_cancelled
+        from public.customer_orders_summary as o
+        where
+            o.id = any(p_orders) and s.order_summary_id = o.id
+            and s.is_cancelled <> (o.cancelled_at is not null or o.deleted_at is not null)
+        returning s.order_summary_id, s.is_cancelled, mirror.is_undelivered(s, o) as is_undelivered
+    )
+    select
+        array_agg(t.order_summary_id) filter (where t.is_cancelled),
+        array_agg(t.order_summary_id) filter (where not t.is_cancelled and t.is_undelivered)
+    into v_ended, v_revived
+    from turned as t;
+    update mirror.sync_conflicts as k
+    set resolved_at = now(), outcome = 'the order is cancelled or deleted in the shop'
+    where k.order_summary_id = any(v_ended) and k.resolved_at is null;
+    perform mirror.queue_commands(coalesce(v_revived, '{}')); -- what an admin had set, and nobody was told of it
+
     v_batches := array(
         select distinct a.batch_id from public.order_batch_assignments as a where a.order_summary_id = any(p_orders)
     );
@@ -122,7 +137,7 @@ end
 $$;
 
 comment on function mirror.follow_cancellations(uuid[]) is
-'Brings deliveries and batches up to the cancelling, deleting or reviving of these orders.';
+'Brings deliveries and batches up to the cancelling, deleting or reviving of these orders, and what the engine is to be told.';
 revoke execute on function mirror.follow_cancellations(uuid[]) from public;
 grant execute on function mirror.follow_cancellations(uuid[]) to service_role;
 

@@ -1,6 +1,10 @@
 create view public.orders_needing_attention
 with (security_invoker = true)
 as
+select o.id, o.store_id, o.order_code, u.reason, u.since, o.batch_id, o.delivery_stage
+from mirror.undelivered_orders as u
+inner join public.customer_orders_summary as o on u.order_summary_id = o.id
+union all
 select
     o.id, o.store_id, o.order_code, 'cancelled in batch' as reason, coalesce(o.cancelled_at, o.deleted_at) as since, o.batch_id,
     o.delivery_stage
@@ -15,6 +19,7 @@ where
     o.cancelled_at is null and o.deleted_at is null and o.total_paid < o.total_with_tax
     and o.delivery_stage > 'ORDER_CONFIRMED'
     and (o.delivery_stage = 'DELIVERED' or o.payment_method is null or o.payment_method <> all(st.pay_on_delivery_methods))
+    and not exists (select from mirror.undelivered_orders as u where u.order_summary_id = o.id)
 union all
 select o.id, o.store_id, o.order_code, 'no tracking number', s.stage_since, o.batch_id, o.delivery_stage
 from public.stores as st
@@ -23,6 +28,7 @@ inner join public.customer_orders_summary as o on s.order_summary_id = o.id
 where
     s.stage = 'DISPATCHED' and not s.is_cancelled and s.tracking_number is null
     and (o.total_paid >= o.total_with_tax or o.payment_method = any(st.pay_on_delivery_methods))
+    and not exists (select from mirror.undelivered_orders as u where u.order_summary_id = o.id)
 union all
 select o.id, o.store_id, o.order_code, 'stuck', s.stage_since, o.batch_id, o.delivery_stage
 from mirror.stuck_deliveries as s
@@ -33,8 +39,10 @@ where
     and (
         o.total_paid >= o.total_with_tax or o.delivery_stage = 'ORDER_CONFIRMED'
         or o.payment_method = any(st.pay_on_delivery_methods)
-    );
+    )
+    and not exists (select from mirror.undelivered_orders as u where u.order_summary_id = o.id);
 
 comment on view public.orders_needing_attention is
-'Orders that somebody should look at, each once, with the most pressing reason: cancelled in batch, unpaid (though on its way), '
+'Orders that somebody should look at, each once, with the most pressing reason: conflict (shop and mirror have both changed it), '
+'refused by the shop (what was set here), cancelled in batch, unpaid (though on its way), '
 'no tracking number (though dispatched), stuck (longer at its stage than usual).';

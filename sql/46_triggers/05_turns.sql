@@ -8,3 +8,5 @@ create trigger take_turn before insert or update or delete on public.customer_or
 for each statement execute function mirror.take_turn_first();
 create trigger take_turn before insert or update or delete on public.order_delivery_status
 for each statement execute function mirror.take_turn_first();
+create trigger take_turn before insert or update or delete on mirror.sync_conflicts
+for each statement execute function mirror.take_turn_first();

@@ -90,6 +90,13 @@ create trigger audit_update after update on public.customers
 referencing old table as before new table as after
 for each statement execute function mirror.audit_consent();
 
+create trigger guard before update or delete on mirror.sync_conflicts
+for each row execute function mirror.guard_conflict();
+create trigger follow after update on mirror.sync_conflicts
+for each row
+when (old.resolution is null and new.resolution is not null)
+execute function mirror.follow_resolution();
+
 create trigger append_only before update or delete on mirror.audit_log
 for each row execute function mirror.refuse_change();
 create trigger append_only_truncate before truncate on mirror.audit_log

@@ -51,6 +51,8 @@ alter table mirror.retention enable row level security;
 alter table mirror.retention force row level security;
 alter table mirror.seen_events enable row level security;
 alter table mirror.seen_events force row level security;
+alter table mirror.sync_conflicts enable row level security;
+alter table mirror.sync_conflicts force row level security;
 
 create policy "customers read themselves" on public.customers
 for select to authenticated

@@ -51,11 +51,13 @@ mirror.delivery_stage_counts,
 mirror.delivery_durations,
 mirror.delivery_norms,
 mirror.outbox,
+mirror.sync_conflicts,
 mirror.sync_cursors,
 mirror.sync_receipts
 to service_role;
 
-grant select on public.order_tracking, public.orders_needing_attention, mirror.stuck_deliveries to service_role;
+grant select on public.order_tracking, public.orders_needing_attention, mirror.stuck_deliveries, mirror.undelivered_orders
+to service_role;
 grant select, insert on public.order_delivery_status_events to service_role;
 grant select on mirror.audit_log to service_role;
 grant select, update (last_run_at, last_error) on mirror.schedule to service_role;

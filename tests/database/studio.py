@@ -30,8 +30,8 @@ class Studio:
 
     async def _edit_cell(self, table: str, row_id: UUID, column: str, value: Any) -> asyncpg.Record:
         (row,) = await self.connection.fetch(
-            f'update public.{table} set ("{column}") = (select "{column}" from json_populate_record('
-            f"null::public.{table}, {_literal({column: value})})) where id = '{row_id}' returning *;"
+            f'update {_qualified(table)} set ("{column}") = (select "{column}" from json_populate_record('
+            f"null::{_qualified(table)}, {_literal({column: value})})) where id = '{row_id}' returning *;"
         )
         return row
 
@@ -47,7 +47,7 @@ class Studio:
     async def delete(self, table: str, *row_ids: UUID) -> None:
         """Delete the rows that were ticked."""
         ids = ", ".join(f"'{row_id}'" for row_id in row_ids)
-        await self.connection.execute(f"delete from public.{table} where id in ({ids});")
+        await self.connection.execute(f"delete from {_qualified(table)} where id in ({ids});")
 
     async def run(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
         """Run a query in the SQL editor."""
@@ -62,6 +62,11 @@ async def studio(dsn: str) -> AsyncIterator[Studio]:
         yield Studio(connection)
     finally:
         await connection.close()
+
+
+def _qualified(table: str) -> str:
+    """Return a table with its schema, which Studio lets an admin choose: `public`, unless the name says another."""
+    return table if "." in table else f"public.{table}"
 
 
 def _literal(value: Any) -> str:

@@ -41,13 +41,32 @@ async def test_of_an_orders_changes_only_the_latest_waits(shop: Shop) -> None:
     assert await waiting(shop) == [("1", {"stage": "DISPATCHED", "tracking_number": "SLP-1"})]
 
 
-async def test_a_later_change_takes_the_command_out_of_the_hands_of_its_sender(shop: Shop) -> None:
+@pytest.mark.parametrize("claimed", ["null", "mirror.uuid_v7()"], ids=["waiting", "claimed"])
+async def test_a_later_change_ends_a_command_that_was_not_handed_out(shop: Shop, claimed: str) -> None:
     await shop.place("1")
     await shop.edit_delivery("1", stage="SOURCING")
-    await shop.admin.run("update mirror.outbox set claimed_by = mirror.uuid_v7(), attempts = 1")
+    await shop.admin.run(f"update mirror.outbox set claimed_by = {claimed}, attempts = 1")
     await shop.edit_delivery("1", stage="ARRIVED")
-    (command,) = await shop.admin.run("select claimed_by, attempts from mirror.outbox")
-    assert tuple(command) == (None, 0)
+    commands = await shop.admin.run("select state, claimed_by, attempts, reason from mirror.outbox order by created_at")
+    assert [tuple(command) for command in commands] == [
+        ("skipped", None, 1, "superseded by a newer change"),
+        ("pending", None, 0, None),
+    ]
+
+
+async def test_a_later_change_leaves_a_command_in_the_hands_of_its_sender_and_says_what_comes_next(shop: Shop) -> None:
+    await shop.place("1")
+    await shop.edit_delivery("1", stage="SOURCING")
+    await shop.admin.run(
+        "update mirror.outbox set claimed_by = mirror.uuid_v7(), attempts = 1, handed_out = payload, "
+        "available_at = now() + interval '1 hour'"
+    )
+    await shop.edit_delivery("1", stage="ARRIVED")
+    (command,) = await shop.admin.run(
+        "select claimed_by is not null, available_at > now(), payload ->> 'stage', handed_out ->> 'stage' "
+        "from mirror.outbox"
+    )
+    assert tuple(command) == (True, True, "ARRIVED", "SOURCING")
 
 
 async def test_a_batch_that_moves_on_queues_a_command_for_each_of_its_orders(shop: Shop) -> None:
@@ -70,6 +89,8 @@ async def test_a_note_concerns_the_engine_not(shop: Shop) -> None:
         "update mirror.outbox set state = 'sent'",
         "update mirror.outbox set settled_at = now()",
         "update mirror.outbox set state = 'dead', settled_at = now()",
+        "update mirror.outbox set state = 'skipped', settled_at = now()",
+        "update mirror.outbox set is_confirmed = true",
         "update mirror.outbox set state = 'sent', settled_at = now(), claimed_by = mirror.uuid_v7()",
     ],
 )

@@ -37,7 +37,10 @@ later time of reading, and which copy is stored is the first to arrive."""
 
 ORDER = "from public.customer_orders_summary where source_id = $1"
 HISTORY = "public.order_delivery_status_events"
-BESIDE = "mirror.webhook_events, mirror.outbox, mirror.delivery_stage_counts, mirror.delivery_durations"
+BESIDE = (
+    "mirror.webhook_events, mirror.outbox, mirror.sync_conflicts, mirror.delivery_stage_counts, "
+    "mirror.delivery_durations"
+)
 EMPTY = f"""
     alter table {HISTORY} disable trigger user;
     truncate {", ".join(f"public.{table}" for table in TABLES)}, public.order_batch_assignments, {BESIDE};

@@ -1,0 +1,254 @@
+"""What an admin changes is told to the shop, once and in its latest form, whatever fails on the way."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+import asyncpg
+import pytest
+
+from sync.engines.base import Event
+from sync.errors import Reject, Retry
+from sync.outbox import Counts
+from sync.records import Delivery, Entity
+from tests.engine import Shop, ShopClient
+from tests.factory import fulfillment
+from tests.flow.two_sides import TwoSides, open_two_sides
+
+
+@pytest.fixture
+async def sides(database: str, connection: asyncpg.Connection) -> AsyncIterator[TwoSides]:
+    """A shop with orders 1 and 2, and its mirror."""
+    async with open_two_sides(database, connection) as opened:
+        await opened.place("1", "2")
+        yield opened
+
+
+class FailingClient(ShopClient):
+    """A client whose next sendings fail, before or after the shop took what was sent."""
+
+    def __init__(self, shop: Shop, *errors: Exception, takes: bool = False) -> None:
+        super().__init__(shop)
+        self.errors = list(errors)
+        self.takes = takes
+
+    async def set_delivery(self, source_id: str, delivery: Delivery) -> None:
+        error = self.errors.pop(0) if self.errors else None
+        if error is None or self.takes:
+            await super().set_delivery(source_id, delivery)
+        if error is not None:
+            raise error
+
+
+class SilentClient(ShopClient):
+    """A client that is not answered when it asks for the so-manieth time."""
+
+    def __init__(self, shop: Shop, fails_at: int, error: Exception) -> None:
+        super().__init__(shop)
+        self.fails_at = fails_at
+        self.error = error
+
+    async def fetch(self, entity: Entity, source_ids: Sequence[str]) -> list[Event]:
+        self.fails_at -= 1
+        if self.fails_at == 0:
+            raise self.error
+        return await super().fetch(entity, source_ids)
+
+
+async def test_what_an_admin_sets_is_told_to_the_shop_once(sides: TwoSides) -> None:
+    await sides.admin_sets("1", stage="SOURCING")
+    await sides.admin_sets_in_order("2", tracking_number="SLP-2", delivery_stage="DISPATCHED")
+    assert await sides.deliver() == Counts(sent=2)
+    assert [sides.there(order) for order in "12"] == [("SOURCING", None), ("DISPATCHED", "SLP-2")]
+    assert await sides.deliver() == Counts()
+    assert sides.shop.asked.count("set_delivery") == 2
+
+
+async def test_the_echo_changes_nothing_and_queues_nothing(sides: TwoSides) -> None:
+    await sides.admin_sets("1", stage="SOURCING")
+    await sides.deliver()
+    before = await sides.history("1")
+    await sides.tell(sides.shop.event("order", "1"))
+    await sides.poll()
+    assert await sides.here("1") == ("SOURCING", None)
+    assert await sides.history("1") == before == [("ORDER_CONFIRMED", "SOURCING", None, "studio")]
+    assert await sides.commands("1") == [("sent", ("SOURCING", None), None)]
+
+
+async def test_an_echo_that_comes_before_the_sender_is_done_is_recognised(sides: TwoSides) -> None:
+    await sides.admin_sets("1", stage="SOURCING")
+
+    class Interrupted(ShopClient):
+        async def set_delivery(self, source_id: str, delivery: Delivery) -> None:
+            await super().set_delivery(source_id, delivery)
+            await sides.tell(sides.shop.event("order", source_id))
+
+    assert await sides.deliver(Interrupted(sides.shop)) == Counts(sent=1)
+    assert await sides.history("1") == [("ORDER_CONFIRMED", "SOURCING", None, "studio")]
+
+
+async def test_two_cells_that_are_saved_together_are_one_command(sides: TwoSides) -> None:
+    await sides.admin_sets("1", stage="DISPATCHED", tracking_number="SLP-1")
+    assert await sides.commands("1") == [("pending", ("DISPATCHED", "SLP-1"), None)]
+    assert await sides.deliver() == Counts(sent=1)
+
+
+async def test_a_command_is_superseded_by_a_newer_one(sides: TwoSides) -> None:
+    await sides.admin_sets("1", stage="SOURCING")
+    await sides.admin_sets("1", stage="ARRIVED")
+    assert await sides.commands("1") == [
+        ("skipped", ("SOURCING", None), "superseded by a newer change"),
+        ("pending", ("ARRIVED", None), None),
+    ]
+    await sides.deliver()
+    assert sides.shop.asked.count("set_delivery") == 1
+    assert sides.there("1") == ("ARRIVED", None)
+
+
+async def test_what_is_set_while_it_is_sent_is_sent_next_and_by_nobody_else(sides: TwoSides) -> None:
+    await sides.admin_sets("1", stage="SOURCING")
+    others = []
+
+    class Slow(ShopClient):
+        async def set_delivery(self, source_id: str, delivery: Delivery) -> None:
+            if delivery.stage == "SOURCING":
+                await sides.admin_sets("1", stage="ARRIVED")
+                others.append(await sides.deliver())
+            await super().set_delivery(source_id, delivery)
+
+    assert await sides.deliver(Slow(sides.shop)) == Counts(sent=1)
+    assert others == [Counts()]
+    assert await sides.deliver() == Counts(sent=1)
+    assert sides.there("1") == await sides.here("1") == ("ARRIVED", None)
+    assert await sides.commands("1") == [("sent", ("SOURCING", None), None), ("sent", ("ARRIVED", None), None)]
+    assert [entry[:2] for entry in await sides.history("1")] == [
+        ("ORDER_CONFIRMED", "SOURCING"), ("SOURCING", "ARRIVED"),
+    ]  # fmt: skip
+
+
+async def test_what_was_taken_back_needs_no_sending(sides: TwoSides) -> None:
+    await sides.admin_sets("1", tracking_number="SLP-1")
+    await sides.admin_sets("1", tracking_number=None)
+    assert await sides.deliver() == Counts(skipped=1)
+    assert (await sides.commands("1"))[-1] == ("skipped", ("ORDER_CONFIRMED", None), "the shop has it already")
+    assert "set_delivery" not in sides.shop.asked
+
+
+@pytest.mark.parametrize("takes", [False, True], ids=["before the shop took it", "after the shop took it"])
+@pytest.mark.parametrize("error", [Retry("busy"), OSError("no route")], ids=["a passing fault", "any other"])
+async def test_a_failed_sending_is_tried_again(sides: TwoSides, error: Exception, takes: bool) -> None:
+    await sides.admin_sets("1", stage="SOURCING")
+    client = FailingClient(sides.shop, error, takes=takes)
+    assert await sides.deliver(client) == (Counts(sent=1) if takes else Counts(retried=1))
+    assert await sides.deliver(client) == Counts()  # not at once
+    await sides.let_time_pass()
+    assert await sides.deliver(client) == (Counts() if takes else Counts(sent=1))
+    assert sides.shop.asked.count("set_delivery") == 1
+    assert [entry[:2] for entry in await sides.history("1")] == [("ORDER_CONFIRMED", "SOURCING")]
+
+
+@pytest.mark.parametrize("error", [Retry("busy"), Reject("wrong key: set VENDURE_API_KEY")], ids=["busy", "refused"])
+async def test_a_shop_that_cannot_be_asked_is_asked_again(sides: TwoSides, error: Exception) -> None:
+    await sides.admin_sets("1", stage="SOURCING")
+    assert await sides.deliver(SilentClient(sides.shop, 1, error)) == Counts(retried=1)
+    assert await sides.commands("1") == [("pending", ("SOURCING", None), str(error))]
+    await sides.let_time_pass()
+    assert await sides.deliver() == Counts(sent=1)
+
+
+async def test_what_was_sent_and_could_not_be_read_back_is_not_sent_again(sides: TwoSides) -> None:
+    await sides.admin_sets("1", stage="SOURCING")
+    assert await sides.deliver(SilentClient(sides.shop, 2, Retry("busy"))) == Counts(retried=1)
+    sides.shop_sets("1", "ARRIVED")  # and its hook is lost
+    await sides.let_time_pass()
+    assert await sides.deliver() == Counts(sent=1)
+    assert sides.shop.asked.count("set_delivery") == 1
+    assert await sides.here("1") == sides.there("1") == ("ARRIVED", None)
+
+
+async def test_the_shop_says_when_to_try_again(sides: TwoSides) -> None:
+    await sides.admin_sets("1", stage="SOURCING")
+    await sides.deliver(FailingClient(sides.shop, Retry("429", after=3600)))
+    ((due_in,),) = await sides.admin.run("select extract(epoch from available_at - now()) from mirror.outbox")
+    assert 3500 < due_in <= 3600
+
+
+async def test_what_the_shop_refuses_is_kept_with_the_reason_and_somebody_is_told(sides: TwoSides) -> None:
+    await sides.admin_sets("1", stage="SOURCING")
+    await sides.admin_sets("2", stage="SOURCING")
+    assert await sides.deliver(FailingClient(sides.shop, Reject("no such option"))) == Counts(sent=1, dead=1)
+    assert await sides.commands("1") == [("dead", ("SOURCING", None), "no such option")]
+    assert await sides.here("1") == ("SOURCING", None)
+    assert await attention(sides) == [("CODE1", "refused by the shop")]
+    await sides.poll()
+    assert await sides.here("1") == ("SOURCING", None)
+
+    assert [tuple(row) for row in await sides.admin.run("select resend_order_deliveries('CODE1')")] == [(1,)]
+    assert await attention(sides) == []
+    assert await sides.deliver() == Counts(sent=1)
+    assert sides.there("1") == ("SOURCING", None)
+
+
+async def attention(sides: TwoSides) -> list[tuple[str, str]]:
+    rows = await sides.admin.run("select order_code, reason from orders_needing_attention order by 1")
+    return [tuple(row) for row in rows]
+
+
+async def test_commands_of_a_cancelled_order_are_skipped_and_queued_anew_when_it_is_revived(sides: TwoSides) -> None:
+    await sides.admin_sets("1", stage="SOURCING")
+    await sides.tell(sides.shop.edit("order", "1", state="Cancelled"))
+    assert await sides.deliver() == Counts(skipped=1)
+    assert (await sides.commands("1"))[0][::2] == ("skipped", "the order is cancelled or deleted in the shop")
+    await sides.tell(sides.shop.edit("order", "1", state="PaymentSettled"))
+    assert await sides.deliver() == Counts(sent=1)
+    assert sides.there("1") == ("SOURCING", None)
+
+
+async def test_an_order_that_turns_out_to_be_deleted_is_told_nothing(sides: TwoSides) -> None:
+    await sides.admin_sets("1", stage="SOURCING")
+    sides.shop.remove("order", "1")  # and its hook is lost
+    assert await sides.deliver() == Counts(skipped=1)
+    assert (await sides.mirror.order("1"))["deleted_at"] is not None
+
+
+async def test_without_credentials_or_activity_commands_wait_and_are_counted(sides: TwoSides) -> None:
+    await sides.admin.run("update mirror.integrations set is_active = false")
+    await sides.admin_sets("1", stage="SOURCING")
+    assert await sides.deliver() == Counts()
+    ((name, is_active, waiting),) = await sides.admin.run(
+        "select integration, is_active, waiting from mirror.count_commands()"
+    )
+    assert (name, is_active, waiting) == ("vendure", False, 1)
+    await sides.admin.run("update mirror.integrations set is_active = true")
+    assert await sides.deliver() == Counts(sent=1)
+
+
+async def test_the_shops_own_change_of_the_other_field_is_not_overwritten(sides: TwoSides) -> None:
+    await sides.admin_sets("1", stage="SOURCING")
+    sides.shop_sets("1", "ORDER_CONFIRMED", "SLP-1")  # and its hook is lost
+    assert await sides.deliver() == Counts(sent=1)
+    assert await sides.here("1") == sides.there("1") == ("SOURCING", "SLP-1")
+
+
+async def test_a_number_that_the_shop_takes_from_its_parcel_comes_back(sides: TwoSides) -> None:
+    await sides.tell(sides.shop.edit("order", "1", fulfillments=[fulfillment("1", trackingCode="PARCEL-1")]))
+    assert await sides.here("1") == ("ORDER_CONFIRMED", "PARCEL-1")
+    await sides.admin_sets("1", tracking_number=None)
+    assert await sides.deliver() == Counts(sent=1)
+    assert await sides.here("1") == ("ORDER_CONFIRMED", "PARCEL-1")
+    assert await sides.deliver() == Counts()
+
+
+async def test_one_order_that_the_database_refuses_holds_up_no_other(sides: TwoSides) -> None:
+    for order in "12":
+        await sides.admin_sets(order, stage="SOURCING")
+    sides.shop.edit("order", "1", currencyCode="rupees", totalWithTax=1)
+    assert await sides.deliver() == Counts(sent=1, retried=1)
+    assert sides.there("2") == ("SOURCING", None)
+
+
+async def test_it_sends_slice_after_slice(sides: TwoSides) -> None:
+    await sides.place("3", "4", "5")
+    for order in "12345":
+        await sides.admin_sets(order, stage="SOURCING")
+    assert await sides.deliver(slice_size=2) == Counts(sent=5)
