@@ -21,6 +21,7 @@ comment on type mirror.command_state is
 'pending: to be sent, now or at available_at. sent: the engine has taken it. skipped: there is no need any more. dead: the '
 'engine refused it. Of the last two reason says why.';
 
+
 alter table mirror.outbox
 add column handed_out jsonb,
 add column is_confirmed boolean not null default false,
@@ -36,8 +37,9 @@ comment on column mirror.outbox.is_confirmed is 'The engine said, or shows, that
 comment on column mirror.outbox.change_source_id is
 'The engine''s id of the change that came of the command: it is in the history already, as the admin''s.';
 comment on column mirror.outbox.stage_set_at is
-'When an admin set the stage that the command is about;
+'When an admin set the stage that the command is about; empty: it is not about the stage.';
 comment on column mirror.outbox.tracking_number_set_at is 'Likewise, the tracking number.';
+
 create index outbox_dead on mirror.outbox (order_summary_id) where state = 'dead';
 
 -- What has been waiting was set when it was queued last.
@@ -1156,6 +1158,7 @@ $$;
 
 comment on function mirror.follow_cancellations(uuid[]) is
 'Brings deliveries and batches up to the cancelling, deleting or reviving of these orders, and what the engine is to be told.';
+
 
 create or replace view public.orders_needing_attention
 with (security_invoker = true)

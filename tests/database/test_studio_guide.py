@@ -60,7 +60,7 @@ async def test_what_is_to_be_copied_works(connection: asyncpg.Connection) -> Non
         "join public.customer_orders_summary o on o.batch_id = b.id where o.delivery_stage = 'ARRIVED' limit 1"
     )
     queries = re.findall(r"```sql\n(.+?);\n\s*```", GUIDE, re.DOTALL)
-    assert len(queries) == 4
+    assert len(queries) == 6
     for query in queries:
         ours = query.replace("20261120-0001", batch).replace("K3QTXZ5VN8PL2M4W", code)
         assert await connection.fetch(ours) != []

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
 import asyncpg
+import msgspec
 import pytest
 
+from sync.daemon import Daemon
 from sync.engines.base import Event
 from sync.errors import Reject, Retry
 from sync.outbox import Counts
 from sync.records import Delivery, Entity
+from sync.settings import load_settings
 from tests.engine import Shop, ShopClient
 from tests.factory import fulfillment
+from tests.flow.serving import until
 from tests.flow.two_sides import TwoSides, open_two_sides
 
 
@@ -252,3 +258,20 @@ async def test_it_sends_slice_after_slice(sides: TwoSides) -> None:
     for order in "12345":
         await sides.admin_sets(order, stage="SOURCING")
     assert await sides.deliver(slice_size=2) == Counts(sent=5)
+
+
+async def test_the_daemon_is_woken_by_a_change_and_tells_the_shop(sides: TwoSides) -> None:
+    stop = asyncio.Event()
+    settings = msgspec.structs.replace(load_settings(), poll_seconds=3600.0)
+    daemon = Daemon(sides.mirror.database, settings, {"vendure": sides.client})
+    running = asyncio.create_task(daemon.run(stop))
+    for stage in ("SOURCING", "ARRIVED"):
+        await sides.admin_sets("1", stage=stage)
+        await until(partial(shop_has, sides, (stage, None)))
+    stop.set()
+    await running
+    assert await sides.deliver() == Counts()
+
+
+async def shop_has(sides: TwoSides, values: tuple[str, None]) -> bool:
+    return sides.there("1") == values and (await sides.commands("1"))[-1][0] == "sent"
