@@ -15,6 +15,7 @@ RAISED = re.compile(r"raise exception '((?:[^']|'')+)'")
 FOR_PROGRAMS = {
     "claim … holds only … of the … events that it settles",
     "another transaction brought one of these customers at the same moment",
+    "mirror.…(…) is no function that … may call",
 }
 NO_ORDER = "There … with the code …."
 CODE_MESSAGES = ["There is no order with the code ….", "There are orders of several stores with the code …."]
