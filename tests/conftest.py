@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
+from hypothesis import settings
 
 from sync.database import connect
 from sync.migrate import migrate
@@ -15,6 +16,9 @@ from sync.settings import Address, Project
 from tests.mirror import Mirror
 from tests.postgres import TestServer, apply_platform, running_server
 from tests.rest.gateway import DOOR, Gateway, running_gateway
+
+settings.register_profile("thorough", max_examples=2000)
+"""For `pytest --hypothesis-profile=thorough`: twenty times as much of what takes its measure from the profile."""
 
 
 @pytest.fixture(scope="session")

@@ -289,12 +289,13 @@ set search_path = ''
 as $$
 begin
     insert into public.order_delivery_status_events (
-        store_id, order_summary_id, order_code, from_stage, stage, tracking_number, updated_by, actor, source_id, updated_at
+        store_id, order_summary_id, order_code, from_stage, stage, tracking_number, note, updated_by, actor, source_id,
+        updated_at
     )
     select
         s.store_id, s.order_summary_id, s.order_code,
         coalesce((p_stages_before ->> s.order_summary_id::text)::public.delivery_stage, s.stage),
-        s.stage, s.tracking_number, s.updated_by, (select mirror.current_actor()), mirror.uuid_v7()::text,
+        s.stage, s.tracking_number, 'this is what counts of what shop and mirror said', s.updated_by, (select mirror.current_actor()), mirror.uuid_v7()::text,
         greatest(clock_timestamp(), latest.updated_at + interval '1 microsecond')
     from public.order_delivery_status as s
     cross join lateral (
