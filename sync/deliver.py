@@ -39,9 +39,6 @@ SENDING_SHARE = 0.6
 SENDERS = 4
 """Commands that are on their way to one engine at a time."""
 
-RETRY_SECONDS = (1.0, 5.0, 30.0, 120.0, 600.0)
-"""Wait before the next attempt, by attempts made; the last holds for all that follow."""
-
 
 class _Shop(msgspec.Struct, frozen=True):
     """An engine that can be told, and what reading its documents needs."""
@@ -233,14 +230,8 @@ def _fault(command: Claimed, error: SyncError) -> Settlement:
 def _unread(settlements: Sequence[Settlement], unread: set[UUID]) -> list[Settlement]:
     """Let what was sent wait to be read, if the engine could not be asked."""
     reason = "the engine took it, but could not be asked again"
-    return [
-        Settlement(s.id, "unread", reason, RETRY_SECONDS[0]) if s.outcome == "sent" and s.id in unread else s
-        for s in settlements
-    ]
+    return [Settlement(s.id, "unread", reason) if s.outcome == "sent" and s.id in unread else s for s in settlements]
 
 
 def _retry(command: Claimed | Command, error: SyncError) -> Settlement:
-    """Say when to try again: what is refused rather than away takes a person, and waits longest."""
-    wait = RETRY_SECONDS[-1 if isinstance(error, Reject) else min(command.attempts, len(RETRY_SECONDS)) - 1]
-    after = error.after if isinstance(error, Retry) and error.after is not None else wait
-    return Settlement(command.id, "retry", error.reason, after)
+    return Settlement(command.id, "retry", error.reason, error.after if isinstance(error, Retry) else None)

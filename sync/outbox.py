@@ -45,7 +45,7 @@ class Settlement(msgspec.Struct, frozen=True):
     outcome: Outcome
     reason: str | None = None
     retry_after: float | None = None
-    """Seconds, with outcome retry or unread."""
+    """Seconds, with outcome retry; None: as `mirror.retry_schedule` has it, which gives up some time."""
 
 
 class Counts(msgspec.Struct):

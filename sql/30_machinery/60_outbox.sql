@@ -13,7 +13,7 @@
 create type mirror.command_state as enum ('pending', 'sent', 'skipped', 'dead');
 comment on type mirror.command_state is
 'pending: to be sent, now or at available_at. sent: the engine has taken it. skipped: there is no need any more. dead: the '
-'engine refused it. Of the last two reason says why.';
+'engine refused it, or it was tried too often. Of the last two reason says why.';
 
 create table mirror.outbox (
     id uuid primary key default mirror.uuid_v7(),

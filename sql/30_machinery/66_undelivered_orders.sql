@@ -5,7 +5,7 @@ select k.order_summary_id, k.integration_id, 'conflict' as reason, k.created_at 
 from mirror.sync_conflicts as k
 where k.resolved_at is null
 union all
-select c.order_summary_id, c.integration_id, 'refused by the shop', c.settled_at
+select c.order_summary_id, c.integration_id, 'not told to the shop', c.settled_at
 from mirror.outbox as c
 inner join public.customer_orders_summary as o on c.order_summary_id = o.id
 where

@@ -193,7 +193,7 @@ begin
         reason = p_reason,
         settled_at = now(),
         claimed_by = null,
-        payload = case when p_state in ('sent', 'dead') then c.handed_out else c.payload end
+        payload = case when p_state in ('sent', 'dead') then coalesce(c.handed_out, c.payload) else c.payload end
     where c.id = any(p_commands);
 
     -- What an admin has set since it was handed out is a command of its own.
@@ -310,14 +310,23 @@ begin
 
     for v_ended in
         select ends.state, ends.reason, array_agg(c.id) as commands
-        from unnest(v_settlements.id, v_settlements.outcome, v_settlements.reason) as s (id, outcome, reason)
+        from unnest(v_settlements.id, v_settlements.outcome, v_settlements.reason, v_settlements.retry_after)
+            as s (id, outcome, reason, retry_after)
         inner join mirror.outbox as c on c.id = s.id and c.claimed_by = p_claim
         cross join lateral (
             -- What the engine has was sent, whatever the sender was answered.
             select
-                (case when c.is_confirmed then 'sent' else s.outcome end)::mirror.command_state as state,
+                (case
+                    when c.is_confirmed then 'sent'
+                    when s.outcome = 'retry' then 'dead' -- nobody tries so often
+                    else s.outcome
+                end)::mirror.command_state as state,
                 case when not c.is_confirmed then s.reason end as reason
-            where c.is_confirmed and s.outcome <> 'unread' or s.outcome in ('dead', 'skipped')
+            where
+                c.is_confirmed and s.outcome <> 'unread' or s.outcome in ('dead', 'skipped')
+                or s.outcome = 'retry' and coalesce(
+                    make_interval(secs => s.retry_after), mirror.retry_wait('command', c.attempts)
+                ) is null
         ) as ends
         where c.id = any(v_held)
         group by ends.state, ends.reason
@@ -326,7 +335,12 @@ begin
     end loop;
 
     update mirror.outbox as c
-    set claimed_by = null, available_at = now() + make_interval(secs => s.retry_after), reason = s.reason
+    set
+        claimed_by = null,
+        reason = s.reason,
+        available_at = now() + coalesce(
+            make_interval(secs => s.retry_after), mirror.retry_wait('command', c.attempts), interval '1 hour'
+        )
     from unnest(v_settlements.id, v_settlements.outcome, v_settlements.reason, v_settlements.retry_after)
         as s (id, outcome, reason, retry_after)
     where c.id = s.id and c.id = any(v_held) and c.claimed_by = p_claim;
@@ -336,8 +350,9 @@ $$;
 
 comment on function mirror.settle_commands(uuid, json, json) is
 'Applies what the engine says after the sending, and ends the lease of commands: outcome sent, skipped or dead (with a reason), '
-'retry after so many seconds, or unread: the engine took it, but could not be asked again. What the engine shows to have counts '
-'as sent in any case; what the claim no longer holds is left alone. Returns how many were sent, skipped, dead and retried.';
+'retry after so many seconds, or, where none are given, as mirror.retry_schedule says, or unread: the engine took it, but could '
+'not be asked again. What the engine shows to have counts as sent in any case; what the claim no longer holds is left alone. '
+'Returns how many were sent, skipped, dead and retried.';
 revoke execute on function mirror.settle_commands(uuid, json, json) from public;
 grant execute on function mirror.settle_commands(uuid, json, json) to service_role;
 
@@ -358,7 +373,7 @@ as $$
         (
             select count(*)
             from mirror.undelivered_orders as u
-            where u.integration_id = i.id and u.reason = 'refused by the shop'
+            where u.integration_id = i.id and u.reason = 'not told to the shop'
         ),
         (select count(*) from mirror.sync_conflicts as k where k.integration_id = i.id and k.resolved_at is null)
     from mirror.integrations as i
@@ -388,7 +403,7 @@ begin
     return mirror.queue_commands(array(
         select o.id
         from public.customer_orders_summary as o
-        inner join mirror.undelivered_orders as u on u.order_summary_id = o.id and u.reason = 'refused by the shop'
+        inner join mirror.undelivered_orders as u on u.order_summary_id = o.id and u.reason = 'not told to the shop'
         where o.order_code = resend_order_deliveries.order_code or resend_order_deliveries.order_code is null
     ));
 end

@@ -44,5 +44,5 @@ where
 
 comment on view public.orders_needing_attention is
 'Orders that somebody should look at, each once, with the most pressing reason: conflict (shop and mirror have both changed it), '
-'refused by the shop (what was set here), cancelled in batch, unpaid (though on its way), '
+'not told to the shop (what was set here), cancelled in batch, unpaid (though on its way), '
 'no tracking number (though dispatched), stuck (longer at its stage than usual).';

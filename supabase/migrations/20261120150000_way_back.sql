@@ -19,7 +19,7 @@ comment on column mirror.integrations.conflict_policy is
 alter type mirror.command_state add value 'skipped' before 'dead';
 comment on type mirror.command_state is
 'pending: to be sent, now or at available_at. sent: the engine has taken it. skipped: there is no need any more. dead: the '
-'engine refused it. Of the last two reason says why.';
+'engine refused it, or it was tried too often. Of the last two reason says why.';
 
 
 alter table mirror.outbox
@@ -93,7 +93,7 @@ select k.order_summary_id, k.integration_id, 'conflict' as reason, k.created_at 
 from mirror.sync_conflicts as k
 where k.resolved_at is null
 union all
-select c.order_summary_id, c.integration_id, 'refused by the shop', c.settled_at
+select c.order_summary_id, c.integration_id, 'not told to the shop', c.settled_at
 from mirror.outbox as c
 inner join public.customer_orders_summary as o on c.order_summary_id = o.id
 where
@@ -756,7 +756,7 @@ begin
         reason = p_reason,
         settled_at = now(),
         claimed_by = null,
-        payload = case when p_state in ('sent', 'dead') then c.handed_out else c.payload end
+        payload = case when p_state in ('sent', 'dead') then coalesce(c.handed_out, c.payload) else c.payload end
     where c.id = any(p_commands);
 
     -- What an admin has set since it was handed out is a command of its own.
@@ -873,14 +873,23 @@ begin
 
     for v_ended in
         select ends.state, ends.reason, array_agg(c.id) as commands
-        from unnest(v_settlements.id, v_settlements.outcome, v_settlements.reason) as s (id, outcome, reason)
+        from unnest(v_settlements.id, v_settlements.outcome, v_settlements.reason, v_settlements.retry_after)
+            as s (id, outcome, reason, retry_after)
         inner join mirror.outbox as c on c.id = s.id and c.claimed_by = p_claim
         cross join lateral (
             -- What the engine has was sent, whatever the sender was answered.
             select
-                (case when c.is_confirmed then 'sent' else s.outcome end)::mirror.command_state as state,
+                (case
+                    when c.is_confirmed then 'sent'
+                    when s.outcome = 'retry' then 'dead' -- nobody tries so often
+                    else s.outcome
+                end)::mirror.command_state as state,
                 case when not c.is_confirmed then s.reason end as reason
-            where c.is_confirmed and s.outcome <> 'unread' or s.outcome in ('dead', 'skipped')
+            where
+                c.is_confirmed and s.outcome <> 'unread' or s.outcome in ('dead', 'skipped')
+                or s.outcome = 'retry' and coalesce(
+                    make_interval(secs => s.retry_after), mirror.retry_wait('command', c.attempts)
+                ) is null
         ) as ends
         where c.id = any(v_held)
         group by ends.state, ends.reason
@@ -889,7 +898,12 @@ begin
     end loop;
 
     update mirror.outbox as c
-    set claimed_by = null, available_at = now() + make_interval(secs => s.retry_after), reason = s.reason
+    set
+        claimed_by = null,
+        reason = s.reason,
+        available_at = now() + coalesce(
+            make_interval(secs => s.retry_after), mirror.retry_wait('command', c.attempts), interval '1 hour'
+        )
     from unnest(v_settlements.id, v_settlements.outcome, v_settlements.reason, v_settlements.retry_after)
         as s (id, outcome, reason, retry_after)
     where c.id = s.id and c.id = any(v_held) and c.claimed_by = p_claim;
@@ -899,8 +913,9 @@ $$;
 
 comment on function mirror.settle_commands(uuid, json, json) is
 'Applies what the engine says after the sending, and ends the lease of commands: outcome sent, skipped or dead (with a reason), '
-'retry after so many seconds, or unread: the engine took it, but could not be asked again. What the engine shows to have counts '
-'as sent in any case; what the claim no longer holds is left alone. Returns how many were sent, skipped, dead and retried.';
+'retry after so many seconds, or, where none are given, as mirror.retry_schedule says, or unread: the engine took it, but could '
+'not be asked again. What the engine shows to have counts as sent in any case; what the claim no longer holds is left alone. '
+'Returns how many were sent, skipped, dead and retried.';
 revoke execute on function mirror.settle_commands(uuid, json, json) from public;
 grant execute on function mirror.settle_commands(uuid, json, json) to service_role;
 
@@ -921,7 +936,7 @@ as $$
         (
             select count(*)
             from mirror.undelivered_orders as u
-            where u.integration_id = i.id and u.reason = 'refused by the shop'
+            where u.integration_id = i.id and u.reason = 'not told to the shop'
         ),
         (select count(*) from mirror.sync_conflicts as k where k.integration_id = i.id and k.resolved_at is null)
     from mirror.integrations as i
@@ -951,7 +966,7 @@ begin
     return mirror.queue_commands(array(
         select o.id
         from public.customer_orders_summary as o
-        inner join mirror.undelivered_orders as u on u.order_summary_id = o.id and u.reason = 'refused by the shop'
+        inner join mirror.undelivered_orders as u on u.order_summary_id = o.id and u.reason = 'not told to the shop'
         where o.order_code = resend_order_deliveries.order_code or resend_order_deliveries.order_code is null
     ));
 end
@@ -1207,7 +1222,7 @@ where
 
 comment on view public.orders_needing_attention is
 'Orders that somebody should look at, each once, with the most pressing reason: conflict (shop and mirror have both changed it), '
-'refused by the shop (what was set here), cancelled in batch, unpaid (though on its way), '
+'not told to the shop (what was set here), cancelled in batch, unpaid (though on its way), '
 'no tracking number (though dispatched), stuck (longer at its stage than usual).';
 
 create trigger take_turn before insert or update or delete on mirror.sync_conflicts

@@ -185,7 +185,7 @@ async def test_what_the_shop_refuses_is_kept_with_the_reason_and_somebody_is_tol
     assert await sides.deliver(FailingClient(sides.shop, Reject("no such option"))) == Counts(sent=1, dead=1)
     assert await sides.commands("1") == [("dead", ("SOURCING", None), "no such option")]
     assert await sides.here("1") == ("SOURCING", None)
-    assert await attention(sides) == [("CODE1", "refused by the shop")]
+    assert await attention(sides) == [("CODE1", "not told to the shop")]
     await sides.poll()
     assert await sides.here("1") == ("SOURCING", None)
 
@@ -193,6 +193,14 @@ async def test_what_the_shop_refuses_is_kept_with_the_reason_and_somebody_is_tol
     assert await attention(sides) == []
     assert await sides.deliver() == Counts(sent=1)
     assert sides.there("1") == ("SOURCING", None)
+
+
+async def test_what_was_tried_too_often_is_given_up_and_somebody_is_told(sides: TwoSides) -> None:
+    await sides.admin_sets("1", stage="SOURCING")
+    await sides.admin.run("update mirror.outbox set attempts = 29")
+    assert await sides.deliver(SilentClient(sides.shop, 1, Retry("away"))) == Counts(dead=1)
+    assert await sides.commands("1") == [("dead", ("SOURCING", None), "away")]
+    assert await attention(sides) == [("CODE1", "not told to the shop")]
 
 
 async def attention(sides: TwoSides) -> list[tuple[str, str]]:
