@@ -53,6 +53,11 @@ THE_REST_OF_THE_SHOP = """
     insert into mirror.sync_receipts (
       integration_id, run_id, entity, slice, counted, written, unchanged, tombstoned, rejected, content_hash)
     select id, id, 'order', 0, 3, 3, 0, 0, 0, '' from mirror.integrations;
+    insert into mirror.sync_conflicts (
+      store_id, integration_id, order_summary_id, order_code, engine_stage, engine_changed_at, mirror_stage,
+      mirror_changed_at, mirror_changed_by)
+    select store_id, integration_id, order_summary_id, 'CODE1', 'ARRIVED', now(), 'SOURCING', now(), 'studio'
+    from mirror.outbox limit 1;
 """
 
 

@@ -106,7 +106,7 @@ async def test_what_the_engine_says_again_does_not_undo_an_admins_stage(shop: Sh
     assert (await shop.delivery("1"))["tracking_number"] == "SLP-1"
 
 
-async def test_a_new_stage_of_the_engine_wins_where_the_shop_is_to_win(shop: Shop) -> None:
+async def test_a_new_stage_of_the_engine_wins(shop: Shop) -> None:
     await shop.admin.run("update mirror.integrations set conflict_policy = 'engine_wins'")
     await shop.place("1")
     await shop.edit_delivery("1", stage="ARRIVED", note="here")
