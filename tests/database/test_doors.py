@@ -19,7 +19,7 @@ from sync.settings import Project
 from tests.factory import address as postal_address
 from tests.factory import customer_changed, order_changed
 from tests.mirror import Mirror
-from tests.rest.gateway import PUBLISHABLE_KEY
+from tests.rest.gateway import PUBLISHABLE_KEY, Gateway
 
 ONE, OTHER = UUID("0198c0de-0000-7000-8000-000000000001"), UUID("0198c0de-0000-7000-8000-000000000002")
 MOMENT = datetime(2026, 11, 20, 10, 0, 0, 123456, tzinfo=UTC)
@@ -234,6 +234,17 @@ async def test_without_the_schema_it_is_refused(project: Project, connection: as
         kind, reason = await outcome(door.rows("list_stores"))
     assert kind is Reject
     assert "mirror_call" in reason
+
+
+async def test_a_call_may_take_longer_than_the_project_gives_a_request(
+    database: str, connection: asyncpg.Connection, gateway: Gateway
+) -> None:
+    name = database.rpartition("/")[2]
+    await connection.execute(f"alter role authenticator in database {name} set statement_timeout = '500ms'")
+    await define(connection, "doze() returns text", "perform pg_sleep(1); return 'awake'")
+    with gateway.project(name) as project:
+        async with connect(project) as door:
+            assert await door.call("doze") == "awake"
 
 
 async def test_many_calls_at_once_get_each_its_own_answer(project: Project, connection: asyncpg.Connection) -> None:

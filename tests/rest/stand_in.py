@@ -19,6 +19,11 @@ CALL = """
     from json_to_record($1) as a (p_function text, p_arguments json)
 """
 IS_THERE = "select to_regprocedure('public.mirror_call(text, json)') is not null"
+TAKE_ITS_TIME = """
+    select set_config('statement_timeout', split_part(setting, '=', 2), true)
+    from pg_proc, unnest(proconfig) as setting
+    where oid = 'public.mirror_call(text, json)'::regprocedure and setting like 'statement_timeout=%'
+"""
 
 STATUSES = {
     "08": 503, "09": 500, "0L": 403, "0P": 403, "23503": 409, "23505": 409, "25006": 405, "25": 500, "28": 403,
@@ -57,6 +62,7 @@ class StandIn:
                 return 404, _error("PGRST202", message)
             async with connection.transaction():
                 await connection.fetch(SETTINGS, role, json.dumps({"role": role}), "POST")
+                await connection.fetch(TAKE_ITS_TIME)
                 answer: str = await connection.fetchval(CALL, body.decode())
         return 200, answer.encode()
 
