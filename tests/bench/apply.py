@@ -1,6 +1,6 @@
-"""Stored events → tables: the drain, and the two ways it is measured against, with the very rows it made.
+"""Stored events → tables: the drain, and the floor below it, COPY, with the very rows that the drain made.
 
-The floors get their rows ready-made and skip all that the drain does: claiming, mapping, versions, triggers, settling.
+The floor gets its rows ready-made and skips all that the drain does: claiming, mapping, versions, triggers, settling.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ import msgspec
 from sync import inbox
 from sync.database import connect
 from sync.drain import Drain
+from sync.engines.base import Context
+from sync.engines.registry import ENGINES
 from sync.engines.vendure import payloads
+from sync.records import Record
 from tests.bench.shop import ORDERS_PER_CUSTOMER, customer_change, order_change
 from tests.hooks import body_of
 
@@ -32,26 +35,25 @@ TABLES = (
 """In the order in which they refer to each other."""
 
 COPY_CONNECTIONS = 2
-ROW_CONNECTIONS = 8
 HOOK_EVENTS = 100
 
 
 class Rows(msgspec.Struct, frozen=True):
-    """What the tables hold: per table its columns and rows, and the same as binary COPY, in parts."""
+    """What the tables hold: per table its columns, how many rows, and those as binary COPY, in parts."""
 
     columns: dict[str, list[str]]
-    rows: dict[str, list[asyncpg.Record]]
+    counts: dict[str, int]
     copies: dict[str, list[bytes]]
 
 
-async def fill_inbox(dsn: str, orders: int) -> int:
+async def fill_inbox(dsn: str, orders: int, first: int = 0) -> int:
     """Accept so many orders and their customers; return how many events that is."""
     connection = await asyncpg.connect(dsn)
     integration = await connection.fetchval("select id from mirror.integrations")
     await connection.close()
     stored = 0
     async with connect(dsn) as database:
-        for changes in _slices(orders):
+        for changes in slices(orders, first):
             events = payloads.read(body_of(*changes))
             stored += sum(await inbox.accept(database, [(integration, event) for event in events]))
     return stored
@@ -73,10 +75,10 @@ async def read_rows(dsn: str) -> Rows:
     """Read what the drain wrote."""
     connection = await asyncpg.connect(dsn)
     columns = {table: await _columns(connection, table) for table in TABLES}
-    rows = {table: await connection.fetch(f"select {_list(columns[table])} from {table}") for table in TABLES}
+    counts = {table: await connection.fetchval(f"select count(*) from {table}") for table in TABLES}
     copies = {table: [await _copy(connection, table, columns[table], part) for part in (0, 1)] for table in TABLES}
     await connection.close()
-    return Rows(columns, rows, copies)
+    return Rows(columns, counts, copies)
 
 
 async def copy_rows(dsn: str, rows: Rows, events: int) -> float:
@@ -91,18 +93,6 @@ async def copy_rows(dsn: str, rows: Rows, events: int) -> float:
     return events / elapsed
 
 
-async def upsert_rows(dsn: str, rows: Rows, events: int) -> float:
-    """Write the rows by an upsert each over eight connections, table by table; return events per second."""
-    connections = await _connect_to_bare_tables(dsn, ROW_CONNECTIONS)
-    started = time.perf_counter()
-    for table in TABLES:
-        pending = iter(rows.rows[table])
-        await asyncio.gather(*(_upsert(c, table, rows.columns[table], pending) for c in connections))
-    elapsed = time.perf_counter() - started
-    await _check_and_close(connections, rows)
-    return events / elapsed
-
-
 async def _connect_to_bare_tables(dsn: str, count: int) -> list[asyncpg.Connection]:
     """Open connections, with the tables' own triggers off: the rows are ready-made. Foreign keys stay."""
     connections = [await asyncpg.connect(dsn) for _ in range(count)]
@@ -111,11 +101,24 @@ async def _connect_to_bare_tables(dsn: str, count: int) -> list[asyncpg.Connecti
     return connections
 
 
-def _slices(orders: int) -> Iterator[list[dict[str, Any]]]:
-    changes = [customer_change(number) for number in range(-(-orders // ORDERS_PER_CUSTOMER))]
-    changes += [order_change(number) for number in range(orders)]
+def slices(orders: int, first: int = 0) -> Iterator[list[dict[str, Any]]]:
+    """Yield the events of so many customers and orders, a hook's worth at a time."""
+    customers = range(first // ORDERS_PER_CUSTOMER, -(-(first + orders) // ORDERS_PER_CUSTOMER))
+    changes = [customer_change(number) for number in customers]
+    changes += [order_change(number) for number in range(first, first + orders)]
     for start in range(0, len(changes), HOOK_EVENTS):
         yield changes[start : start + HOOK_EVENTS]
+
+
+def map_all(orders: int) -> list[Record]:
+    """Return the records of those events."""
+    context = Context(phone_region="LK")
+    return [
+        record
+        for changes in slices(orders)
+        for event in payloads.read(body_of(*changes))
+        for record in ENGINES["vendure"].map(event.event_type, bytes(event.payload), context)
+    ]
 
 
 async def _columns(connection: asyncpg.Connection, table: str) -> list[str]:
@@ -137,23 +140,11 @@ async def _write_copy(connection: asyncpg.Connection, table: str, columns: list[
     await connection.copy_to_table(table, source=io.BytesIO(part), columns=columns, format="binary")
 
 
-async def _upsert(
-    connection: asyncpg.Connection, table: str, columns: list[str], pending: Iterator[asyncpg.Record]
-) -> None:
-    values = ", ".join(f"${position}" for position in range(1, len(columns) + 1))
-    updates = ", ".join(f"{column} = excluded.{column}" for column in columns if column != "id")
-    statement = await connection.prepare(
-        f"insert into {table} ({_list(columns)}) values ({values}) on conflict (id) do update set {updates}"
-    )
-    for row in pending:
-        await statement.fetch(*row)
-
-
 async def _check_and_close(connections: list[asyncpg.Connection], rows: Rows) -> None:
     for table in TABLES:
         found = await connections[0].fetchval(f"select count(*) from {table}")
-        if found != len(rows.rows[table]):
-            raise RuntimeError(f"{table} has {found} instead of {len(rows.rows[table])} rows")
+        if found != rows.counts[table]:
+            raise RuntimeError(f"{table} has {found} instead of {rows.counts[table]} rows")
     for connection in connections:
         await connection.close()
 

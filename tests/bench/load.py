@@ -123,7 +123,7 @@ class _Client(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._received += data
         head, end, body = self._received.partition(b"\r\n\r\n")
-        if not end or len(body) < _content_length(head):
+        if not end or len(body) < content_length(head):
             return
         self._received = b""
         if not head.startswith(self._expected):
@@ -145,5 +145,6 @@ def _itself(client: _Client) -> _Client:
     return client
 
 
-def _content_length(head: bytes) -> int:
+def content_length(head: bytes) -> int:
+    """Return how long the body of an answer with this head is."""
     return int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
