@@ -129,8 +129,9 @@ def _modify(world: World, name: str, **changes: Any) -> None:
     preview = _send_modification(world, changes | {"dryRun": True})
     difference = preview["totalWithTax"] - order["totalWithTax"]
     if difference < 0:
-        payment = next(payment["id"] for payment in order["payments"] if payment["state"] == "Settled")
-        changes["refunds"] = [{"paymentId": payment, "amount": -difference, "reason": "modified"}]
+        settled = [payment for payment in order["payments"] if payment["state"] == "Settled"]
+        largest = max(settled, key=lambda payment: payment["amount"])
+        changes["refunds"] = [{"paymentId": largest["id"], "amount": -difference, "reason": "modified"}]
     _send_modification(world, changes | {"dryRun": False})
     if difference > 0:
         _collect_the_difference(world, order["id"])
