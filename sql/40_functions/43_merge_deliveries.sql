@@ -83,28 +83,35 @@ comment on function mirror.recognize_commands(uuid[], mirror.order_columns, mirr
 revoke execute on function mirror.recognize_commands(uuid[], mirror.order_columns, mirror.stage_columns) from public;
 grant execute on function mirror.recognize_commands(uuid[], mirror.order_columns, mirror.stage_columns) to service_role;
 
-create function mirror.confirm_commands(p_commands uuid[]) returns void
+create function mirror.confirm_commands(p_commands uuid[]) returns uuid[]
 language plpgsql
 set search_path = ''
 as $$
+declare
+    v_orders uuid[];
 begin
     with confirmed as (
         update mirror.outbox as c
         set is_confirmed = true
         where c.id = any(p_commands) and c.handed_out is not null and not c.is_confirmed
         returning c.order_summary_id, c.handed_out
+    ), agreed as (
+        update public.customer_orders_summary as o
+        set
+            source_delivery_stage = (c.handed_out ->> 'stage')::public.delivery_stage,
+            source_tracking_number = c.handed_out ->> 'tracking_number'
+        from confirmed as c
+        where o.id = c.order_summary_id
+        returning o.id
     )
-    update public.customer_orders_summary as o
-    set
-        source_delivery_stage = (c.handed_out ->> 'stage')::public.delivery_stage,
-        source_tracking_number = c.handed_out ->> 'tracking_number'
-    from confirmed as c
-    where o.id = c.order_summary_id;
+    select coalesce(array_agg(agreed.id), '{}') into v_orders from agreed;
+    return v_orders;
 end
 $$;
 
 comment on function mirror.confirm_commands(uuid[]) is
-'Notes that the engine has taken what was handed out of these commands: it is what both agree on, until it tells something else.';
+'Notes that the engine has taken what was handed out of these commands: it is what both agree on, until it tells something else. '
+'Returns the orders of which that is new.';
 revoke execute on function mirror.confirm_commands(uuid[]) from public;
 grant execute on function mirror.confirm_commands(uuid[]) to service_role;
 

@@ -82,13 +82,13 @@ begin
         -- What an earlier command was to say, and the engine was not told.
         select l.stage_set_at, l.tracking_number_set_at
         from (
-            select k.state, k.stage_set_at, k.tracking_number_set_at
+            select k.state, k.settled_at, k.stage_set_at, k.tracking_number_set_at
             from mirror.outbox as k
             where k.order_summary_id = s.order_summary_id
             order by k.created_at desc, k.id desc
             limit 1
         ) as l
-        where l.state <> 'sent'
+        where l.state <> 'sent' or l.settled_at = now()
     ) as before on true
     where s.order_summary_id = any(p_orders)
     on conflict (order_summary_id, command) where state = 'pending' do nothing;
@@ -298,14 +298,24 @@ as $$
 declare
     v_settlements mirror.settlement_columns := json_populate_record(null::mirror.settlement_columns, p_settlements);
     v_held uuid[];
+    v_taken uuid[];
     v_ended record;
+    v_actor text;
 begin
     v_held := mirror.lock_commands(p_claim, v_settlements.id, p_records);
-    perform mirror.confirm_commands(array(
+    -- It is the engine's word that follows, and with it daemons take their turns together.
+    select mirror.act_as('engine:' || i.engine) into v_actor
+    from mirror.outbox as c
+    inner join mirror.integrations as i on i.id = c.integration_id
+    where c.id = v_settlements.id[1];
+    v_taken := mirror.confirm_commands(array(
         select s.id
         from unnest(v_settlements.id, v_settlements.outcome) as s (id, outcome)
         where s.id = any(v_held) and s.outcome in ('sent', 'unread')
     ));
+    -- What the engine said before it took them is no longer what it says: until it is read again, nobody knows.
+    update public.customer_orders_summary as o set source_hash = null where o.id = any(v_taken);
+    perform mirror.act_as(v_actor);
     perform mirror.apply_records(p_records);
 
     for v_ended in

@@ -195,28 +195,35 @@ comment on function mirror.recognize_commands(uuid[], mirror.order_columns, mirr
 revoke execute on function mirror.recognize_commands(uuid[], mirror.order_columns, mirror.stage_columns) from public;
 grant execute on function mirror.recognize_commands(uuid[], mirror.order_columns, mirror.stage_columns) to service_role;
 
-create function mirror.confirm_commands(p_commands uuid[]) returns void
+create function mirror.confirm_commands(p_commands uuid[]) returns uuid[]
 language plpgsql
 set search_path = ''
 as $$
+declare
+    v_orders uuid[];
 begin
     with confirmed as (
         update mirror.outbox as c
         set is_confirmed = true
         where c.id = any(p_commands) and c.handed_out is not null and not c.is_confirmed
         returning c.order_summary_id, c.handed_out
+    ), agreed as (
+        update public.customer_orders_summary as o
+        set
+            source_delivery_stage = (c.handed_out ->> 'stage')::public.delivery_stage,
+            source_tracking_number = c.handed_out ->> 'tracking_number'
+        from confirmed as c
+        where o.id = c.order_summary_id
+        returning o.id
     )
-    update public.customer_orders_summary as o
-    set
-        source_delivery_stage = (c.handed_out ->> 'stage')::public.delivery_stage,
-        source_tracking_number = c.handed_out ->> 'tracking_number'
-    from confirmed as c
-    where o.id = c.order_summary_id;
+    select coalesce(array_agg(agreed.id), '{}') into v_orders from agreed;
+    return v_orders;
 end
 $$;
 
 comment on function mirror.confirm_commands(uuid[]) is
-'Notes that the engine has taken what was handed out of these commands: it is what both agree on, until it tells something else.';
+'Notes that the engine has taken what was handed out of these commands: it is what both agree on, until it tells something else. '
+'Returns the orders of which that is new.';
 revoke execute on function mirror.confirm_commands(uuid[]) from public;
 grant execute on function mirror.confirm_commands(uuid[]) to service_role;
 
@@ -645,13 +652,13 @@ begin
         -- What an earlier command was to say, and the engine was not told.
         select l.stage_set_at, l.tracking_number_set_at
         from (
-            select k.state, k.stage_set_at, k.tracking_number_set_at
+            select k.state, k.settled_at, k.stage_set_at, k.tracking_number_set_at
             from mirror.outbox as k
             where k.order_summary_id = s.order_summary_id
             order by k.created_at desc, k.id desc
             limit 1
         ) as l
-        where l.state <> 'sent'
+        where l.state <> 'sent' or l.settled_at = now()
     ) as before on true
     where s.order_summary_id = any(p_orders)
     on conflict (order_summary_id, command) where state = 'pending' do nothing;
@@ -861,14 +868,24 @@ as $$
 declare
     v_settlements mirror.settlement_columns := json_populate_record(null::mirror.settlement_columns, p_settlements);
     v_held uuid[];
+    v_taken uuid[];
     v_ended record;
+    v_actor text;
 begin
     v_held := mirror.lock_commands(p_claim, v_settlements.id, p_records);
-    perform mirror.confirm_commands(array(
+    -- It is the engine's word that follows, and with it daemons take their turns together.
+    select mirror.act_as('engine:' || i.engine) into v_actor
+    from mirror.outbox as c
+    inner join mirror.integrations as i on i.id = c.integration_id
+    where c.id = v_settlements.id[1];
+    v_taken := mirror.confirm_commands(array(
         select s.id
         from unnest(v_settlements.id, v_settlements.outcome) as s (id, outcome)
         where s.id = any(v_held) and s.outcome in ('sent', 'unread')
     ));
+    -- What the engine said before it took them is no longer what it says: until it is read again, nobody knows.
+    update public.customer_orders_summary as o set source_hash = null where o.id = any(v_taken);
+    perform mirror.act_as(v_actor);
     perform mirror.apply_records(p_records);
 
     for v_ended in

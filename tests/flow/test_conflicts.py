@@ -13,14 +13,16 @@ from sync.outbox import Counts
 from sync.records import Delivery
 from tests.engine import ShopClient
 from tests.flow.two_sides import TwoSides, open_two_sides
+from tests.mirror import Mirror
+from tests.rest.gateway import both_doors
 
 CONFLICTS = "mirror.sync_conflicts"
 
 
 @pytest.fixture
-async def sides(database: str, connection: asyncpg.Connection) -> AsyncIterator[TwoSides]:
+async def sides(mirror: Mirror, database: str) -> AsyncIterator[TwoSides]:
     """A shop with order 1, and its mirror."""
-    async with open_two_sides(database, connection) as opened:
+    async with open_two_sides(mirror, database) as opened:
         await opened.place("1")
         yield opened
 
@@ -83,6 +85,7 @@ async def test_both_sides_may_do_the_same(sides: TwoSides) -> None:
     assert await sides.commands("1") == [("skipped", ("ARRIVED", None), "the shop has it already")]
 
 
+@both_doors
 async def test_an_admin_is_asked_and_nothing_is_sent_or_overwritten_meanwhile(sides: TwoSides) -> None:
     await open_conflict(sides)
     await sides.deliver()

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
-import asyncpg
 import msgspec
 import pytest
 
@@ -20,12 +19,14 @@ from tests.engine import Shop, ShopClient
 from tests.factory import fulfillment
 from tests.flow.serving import until
 from tests.flow.two_sides import TwoSides, open_two_sides
+from tests.mirror import Mirror
+from tests.rest.gateway import both_doors, postgres_only
 
 
 @pytest.fixture
-async def sides(database: str, connection: asyncpg.Connection) -> AsyncIterator[TwoSides]:
+async def sides(mirror: Mirror, database: str) -> AsyncIterator[TwoSides]:
     """A shop with orders 1 and 2, and its mirror."""
-    async with open_two_sides(database, connection) as opened:
+    async with open_two_sides(mirror, database) as opened:
         await opened.place("1", "2")
         yield opened
 
@@ -61,6 +62,7 @@ class SilentClient(ShopClient):
         return await super().fetch(entity, source_ids)
 
 
+@both_doors
 async def test_what_an_admin_sets_is_told_to_the_shop_once(sides: TwoSides) -> None:
     await sides.admin_sets("1", stage="SOURCING")
     await sides.admin_sets_in_order("2", tracking_number="SLP-2", delivery_stage="DISPATCHED")
@@ -111,6 +113,7 @@ async def test_a_command_is_superseded_by_a_newer_one(sides: TwoSides) -> None:
     assert sides.there("1") == ("ARRIVED", None)
 
 
+@both_doors
 async def test_what_is_set_while_it_is_sent_is_sent_next_and_by_nobody_else(sides: TwoSides) -> None:
     await sides.admin_sets("1", stage="SOURCING")
     others = []
@@ -172,6 +175,7 @@ async def test_what_was_sent_and_could_not_be_read_back_is_not_sent_again(sides:
     assert await sides.here("1") == sides.there("1") == ("ARRIVED", None)
 
 
+@both_doors
 async def test_the_shop_says_when_to_try_again(sides: TwoSides) -> None:
     await sides.admin_sets("1", stage="SOURCING")
     await sides.deliver(FailingClient(sides.shop, Retry("429", after=3600)))
@@ -218,6 +222,7 @@ async def test_commands_of_a_cancelled_order_are_skipped_and_queued_anew_when_it
     assert sides.there("1") == ("SOURCING", None)
 
 
+@both_doors
 async def test_an_order_that_turns_out_to_be_deleted_is_told_nothing(sides: TwoSides) -> None:
     await sides.admin_sets("1", stage="SOURCING")
     sides.shop.remove("order", "1")  # and its hook is lost
@@ -261,6 +266,17 @@ async def test_one_order_that_the_database_refuses_holds_up_no_other(sides: TwoS
     assert sides.there("2") == ("SOURCING", None)
 
 
+async def test_senders_side_by_side_send_everything_once(sides: TwoSides) -> None:
+    orders = [str(number) for number in range(3, 33)]
+    await sides.place(*orders)
+    for order in orders:
+        await sides.admin_sets(order, stage="SOURCING")
+    counts = await asyncio.gather(*(sides.deliver(slice_size=4) for _ in range(3)), *(sides.poll() for _ in range(3)))
+    assert sum(counted.sent for counted in counts if counted) == len(orders)
+    assert sides.shop.asked.count("set_delivery") == len(orders)
+    assert [await sides.deliver(), await sides.here("32")] == [Counts(), ("SOURCING", None)]
+
+
 async def test_it_sends_slice_after_slice(sides: TwoSides) -> None:
     await sides.place("3", "4", "5")
     for order in "12345":
@@ -268,6 +284,7 @@ async def test_it_sends_slice_after_slice(sides: TwoSides) -> None:
     assert await sides.deliver(slice_size=2) == Counts(sent=5)
 
 
+@postgres_only
 async def test_the_daemon_is_woken_by_a_change_and_tells_the_shop(sides: TwoSides) -> None:
     stop = asyncio.Event()
     settings = msgspec.structs.replace(load_settings(), poll_seconds=3600.0)

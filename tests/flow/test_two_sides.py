@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from typing import Any, ClassVar, TypeVar
 
 import asyncpg
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 import sync.deliver
-from sync.database import Database, Row
+from sync.database import Database, Row, connect
 from sync.deliver import Deliver
 from sync.engines.base import Event
 from sync.errors import Retry
@@ -27,6 +27,7 @@ from sync.records import DELIVERY_STAGES, Delivery, Entity
 from tests.engine import Shop, ShopClient
 from tests.flow.test_convergence import EMPTY
 from tests.flow.two_sides import TwoSides, open_two_sides
+from tests.mirror import Mirror
 
 T = TypeVar("T")
 
@@ -333,16 +334,14 @@ def test_both_sides_come_to_rest_and_are_equal(
 ) -> None:
     monkeypatch.setattr(sync.deliver, "SENDERS", 1)  # so that a story happens in one order
 
-    async def opened() -> AsyncGenerator[TwoSides]:
+    async def opened(stack: AsyncExitStack) -> TwoSides:
         connection = await asyncpg.connect(database)
-        try:
-            async with open_two_sides(database, connection) as sides:
-                yield sides
-        finally:
-            await connection.close()
+        stack.push_async_callback(connection.close)
+        door = await stack.enter_async_context(connect(database))
+        return await stack.enter_async_context(open_two_sides(await Mirror.over(door, connection), database))
 
-    opening = opened()
-    machine = type("OpenedMachine", (Machine,), {"loop": loop, "opened": loop.run_until_complete(anext(opening))})
+    stack = AsyncExitStack()
+    machine = type("OpenedMachine", (Machine,), {"loop": loop, "opened": loop.run_until_complete(opened(stack))})
     try:
         run_state_machine_as_test(
             machine,
@@ -355,4 +354,4 @@ def test_both_sides_come_to_rest_and_are_equal(
             ),
         )
     finally:
-        loop.run_until_complete(opening.aclose())
+        loop.run_until_complete(stack.aclose())

@@ -11,7 +11,6 @@ from typing import Any
 
 import asyncpg
 
-from sync.database import connect
 from sync.deliver import Deliver
 from sync.engines.base import Client, Event
 from sync.outbox import Counts
@@ -130,7 +129,7 @@ class TwoSides:
 
 
 @asynccontextmanager
-async def open_two_sides(database: str, connection: asyncpg.Connection) -> AsyncIterator[TwoSides]:
-    """Open a shop in memory beside the mirror in a database."""
-    async with connect(database) as door, studio(database) as admin:
-        yield TwoSides(await Mirror.over(door, connection), admin)
+async def open_two_sides(mirror: Mirror, database: str) -> AsyncIterator[TwoSides]:
+    """Open a shop in memory beside a mirror, and Studio on its database."""
+    async with studio(database) as admin:
+        yield TwoSides(mirror, admin)
