@@ -8,6 +8,12 @@ create table mirror.integrations (
     is_active boolean not null default true,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
+    max_gone_share numeric not null default 0.05 check (max_gone_share between 0 and 1),
+    reconcile_every interval default '1 hour' check (reconcile_every >= '1 minute'),
+    reconcile_window interval not null default '3 days' check (reconcile_window > '0'),
+    full_reconcile_every interval default '1 day' check (full_reconcile_every >= '1 minute'),
+    silence_factor numeric not null default 2 check (silence_factor >= 1),
+    silence_at_least interval not null default '1 hour' check (silence_at_least > '0'),
     conflict_policy mirror.conflict_policy not null default 'last_write_wins'
 );
 
@@ -20,6 +26,14 @@ comment on column mirror.integrations.money_precision is
 comment on column mirror.integrations.conflict_policy is
 'What counts where shop and mirror have both changed a delivery since they last agreed: last_write_wins (the later change), '
 'engine_wins (the shop''s), or ask (nobody''s, until an admin chooses a side in mirror.sync_conflicts).';
+comment on column mirror.integrations.max_gone_share is
+'Of all customers or orders that a reconcile compares, the share that may be gone from the engine at once. More is refused and '
+'reported; up to ten are always believed.';
+comment on column mirror.integrations.reconcile_every is
+'How often the daemon compares what was touched within reconcile_window with the engine; empty: never.';
+comment on column mirror.integrations.full_reconcile_every is 'How often it compares everything; empty: never.';
+comment on column mirror.integrations.silence_factor is
+'No hook for so many times the usual longest wait, and for at least silence_at_least, raises an alarm.';
 
 create index integrations_store_id on mirror.integrations (store_id);
 

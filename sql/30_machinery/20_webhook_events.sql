@@ -41,6 +41,7 @@ alter table mirror.webhook_events alter column payload set storage external;
 
 create index webhook_events_pending on mirror.webhook_events (available_at, id) where state = 'pending';
 create index webhook_events_dead on mirror.webhook_events (settled_at) where state = 'dead';
+create index webhook_events_entity_id on mirror.webhook_events (integration_id, entity_id);
 
 create trigger touch_updated_at before update on mirror.webhook_events
 for each row execute function mirror.touch_updated_at();

@@ -22,4 +22,6 @@ insert into mirror.schedule (job, command, every) values
 ('cleanup_expired_otps', 'select public.cleanup_expired_otps()', '10 minutes'),
 ('refresh_delivery_norms', 'select mirror.refresh_delivery_norms()', '1 hour'),
 ('fold_delivery_rollups', 'select mirror.fold_delivery_rollups()', '10 minutes'),
-('prune', 'select mirror.prune()', '1 minute');
+('prune', 'select mirror.prune()', '1 minute'),
+('learn_hook_gaps', 'select mirror.learn_hook_gaps()', '10 minutes'),
+('prune_runs', 'select mirror.prune_runs()', '1 hour');

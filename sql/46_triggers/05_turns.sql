@@ -10,3 +10,7 @@ create trigger take_turn before insert or update or delete on public.order_deliv
 for each statement execute function mirror.take_turn_first();
 create trigger take_turn before insert or update or delete on mirror.sync_conflicts
 for each statement execute function mirror.take_turn_first();
+create trigger take_turn before insert or update or delete on public.customer_order_items
+for each statement execute function mirror.take_turn_first();
+create trigger take_turn before insert or update or delete on public.customer_addresses
+for each statement execute function mirror.take_turn_first();

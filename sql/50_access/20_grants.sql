@@ -53,12 +53,18 @@ mirror.delivery_norms,
 mirror.outbox,
 mirror.sync_conflicts,
 mirror.sync_cursors,
-mirror.sync_receipts
+mirror.sync_receipts,
+mirror.sync_runs,
+mirror.sync_seen,
+mirror.drift,
+mirror.hook_gaps,
+mirror.hook_pulse
 to service_role;
 
 grant select on public.order_tracking, public.orders_needing_attention, mirror.stuck_deliveries, mirror.undelivered_orders
 to service_role;
 grant select, insert on public.order_delivery_status_events to service_role;
 grant select on mirror.audit_log to service_role;
+grant select, delete on mirror.hand_edits to service_role;
 grant select, update (last_run_at, last_error) on mirror.schedule to service_role;
 grant select, insert, update, delete on mirror.retry_schedule, mirror.retention, mirror.seen_events to service_role;

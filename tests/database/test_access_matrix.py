@@ -48,16 +48,22 @@ THE_REST_OF_THE_SHOP = """
     insert into mirror.delivery_norms (store_id, stage, usual_hours) select id, 'SOURCING', 24 from public.stores;
     insert into public.otp_sessions (session_id, phone, purpose, otp_hash, expires_at)
     values ('s', '94771234567', 'tracking', '$2b$12$', now());
-    insert into mirror.sync_cursors (integration_id, entity, position) select id, 'order', '1' from mirror.integrations;
     insert into mirror.seen_events (integration_id, event_id, seen_at) select id, 'x', now() from mirror.integrations;
-    insert into mirror.sync_receipts (
-      integration_id, run_id, entity, slice, counted, written, unchanged, tombstoned, rejected, content_hash)
-    select id, id, 'order', 0, 3, 3, 0, 0, 0, '' from mirror.integrations;
     insert into mirror.sync_conflicts (
       store_id, integration_id, order_summary_id, order_code, engine_stage, engine_changed_at, mirror_stage,
       mirror_changed_at, mirror_changed_by)
     select store_id, integration_id, order_summary_id, 'CODE1', 'ARRIVED', now(), 'SOURCING', now(), 'studio'
     from mirror.outbox limit 1;
+    update public.customers set first_name = 'Mallory' where source_id = '3';
+    select mirror.begin_run(id, 'reconcile', '{{"entities": ["order"]}}', id, 20) from mirror.integrations;
+    insert into mirror.sync_seen (run_id, entity, source_id, slice) select id, 'order', '1', 0 from mirror.sync_runs;
+    select mirror.write_slice(id, claimed_by,
+      '{{"entity": "order", "slice": 0, "counted": 0, "read_at": "2026-11-20Z"}}', null)
+    from mirror.sync_runs;
+    select mirror.sum_up(id, claimed_by, 'order', 0) from mirror.sync_runs;
+    insert into mirror.hook_gaps (integration_id, day, hooks, longest)
+    select id, current_date, 1, '1 minute' from mirror.integrations;
+    insert into mirror.hook_pulse (integration_id, last_id, last_at) select id, id, now() from mirror.integrations;
 """
 
 
@@ -286,7 +292,10 @@ async def test_every_table_has_row_security_for_its_owner_too_and_every_view_ask
 
 
 async def test_few_run_with_their_owner_s_rights_and_no_function_with_its_caller_s_path(dsn: str) -> None:
-    definers = ["mirror.audit", "mirror.audit_consent", "mirror.audit_event", "mirror.pending_migrations"]
+    definers = [
+        "mirror.audit", "mirror.audit_consent", "mirror.audit_event", "mirror.note_hand_edit", "mirror.note_part_edit",
+        "mirror.pending_migrations",
+    ]  # fmt: skip
     assert [row[0] for row in await fetch(dsn, DEFINERS)] == definers
     assert await fetch(dsn, WITHOUT_PATH) == []
 

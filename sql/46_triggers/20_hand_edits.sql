@@ -1,0 +1,61 @@
+-- Delivery stage and tracking number are an admin's to change, the batch as well; contents follow from what the engine tells.
+
+create trigger note_hand_edit before update on public.customers
+for each row
+when (
+    not mirror.is_engine()
+    and (
+        old.source, old.source_id, old.source_version, old.email, old.phone_number, old.phone_as_entered,
+        old.phone_verified, old.title, old.first_name, old.last_name, old.has_account, old.email_verified,
+        old.marketing_consent, old.group_names, old.custom_fields, old.registered_at, old.deleted_at
+    ) is distinct from (
+        new.source, new.source_id, new.source_version, new.email, new.phone_number, new.phone_as_entered,
+        new.phone_verified, new.title, new.first_name, new.last_name, new.has_account, new.email_verified,
+        new.marketing_consent, new.group_names, new.custom_fields, new.registered_at, new.deleted_at
+    )
+)
+execute function mirror.note_hand_edit('customer');
+create trigger note_hand_removal before delete on public.customers
+for each row when (not mirror.is_engine())
+execute function mirror.note_hand_edit('customer');
+
+create trigger note_hand_edit before update on public.customer_orders_summary
+for each row
+when (
+    not mirror.is_engine()
+    and (
+        old.source, old.source_id, old.source_version, old.customer_id, old.order_code, old.order_state, old.order_date,
+        old.payment_method, old.currency, old.sub_total, old.shipping, old.tax, old.discount, old.total, old.total_with_tax,
+        old.total_paid, old.total_refunded, old.coupon_codes, old.shipping_method, old.shipping_address, old.billing_address,
+        old.contact_name, old.contact_phone, old.contact_email, old.custom_fields, old.cancelled_at, old.deleted_at
+    ) is distinct from (
+        new.source, new.source_id, new.source_version, new.customer_id, new.order_code, new.order_state, new.order_date,
+        new.payment_method, new.currency, new.sub_total, new.shipping, new.tax, new.discount, new.total, new.total_with_tax,
+        new.total_paid, new.total_refunded, new.coupon_codes, new.shipping_method, new.shipping_address, new.billing_address,
+        new.contact_name, new.contact_phone, new.contact_email, new.custom_fields, new.cancelled_at, new.deleted_at
+    )
+)
+execute function mirror.note_hand_edit('order');
+
+create trigger note_hand_edit before insert or update on public.customer_order_items
+for each row when (not mirror.is_engine())
+execute function mirror.note_part_edit('order');
+create trigger note_hand_removal after delete on public.customer_order_items
+for each row when (not mirror.is_engine())
+execute function mirror.note_part_edit('order');
+
+create trigger note_hand_edit before insert or update on public.customer_addresses
+for each row when (not mirror.is_engine())
+execute function mirror.note_part_edit('customer');
+create trigger note_hand_removal after delete on public.customer_addresses
+for each row when (not mirror.is_engine())
+execute function mirror.note_part_edit('customer');
+
+create trigger recount after update of total_orders, total_spent, spent_by_currency, last_order_date on public.customers
+for each row
+when (
+    pg_trigger_depth() = 0 and not mirror.is_engine()
+    and (old.total_orders, old.total_spent, old.spent_by_currency, old.last_order_date)
+    is distinct from (new.total_orders, new.total_spent, new.spent_by_currency, new.last_order_date)
+)
+execute function mirror.recount_customer();
