@@ -7,8 +7,9 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from functools import partial, wraps
 from typing import Any, TypeVar
 
@@ -18,6 +19,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from sync import embedded, events, interrupts
+from sync.arguments import DURATION, MOMENT, PERCENT
+from sync.backfill import Backfilled
+from sync.backfill import backfill as run_backfill
 from sync.daemon import work as run_daemon
 from sync.database import Database, connect
 from sync.demo import DemoError, run_demo
@@ -28,12 +32,18 @@ from sync.logs import configure_logs
 from sync.migrate import MigrationError
 from sync.migrate import migrate as apply_migrations
 from sync.processes import stop_with_parent
+from sync.progress import Bar, print_backfilled, print_reconciled
 from sync.rebuild.rebuild import count_events, print_rebuilt
 from sync.rebuild.rebuild import rebuild as rebuild_inbox
 from sync.rebuild.schema import RebuildError
+from sync.reconcile import Reconciled
+from sync.reconcile import reconcile as run_reconcile
+from sync.records import Entity
 from sync.replay import ReplayError
 from sync.report import Status, print_status
+from sync.runs import ENTITIES
 from sync.settings import Address, Settings, SettingsError, load_settings
+from sync.sources import open_source
 from sync.stack import (
     NO_DATABASE,
     StackError,
@@ -58,6 +68,13 @@ FAILURES = (
     StormError,
     OSError,
 )
+
+ENDINGS = {
+    "drifted": "The mirror does not equal the engine. `mirror reconcile --fix` heals it.",
+    "incomplete": "The engine could not be compared to its end: see above.",
+    "refused": "Too much is gone at once to be believed. If it is right, say so with --allow-gone.",
+}
+"""What to do about a reconcile, by what it came to."""
 
 Answer = TypeVar("Answer")
 
@@ -199,6 +216,93 @@ def up(settings: Settings) -> None:
             interrupts.run(stay())
         except KeyboardInterrupt:
             console.print("Stopped.")
+
+
+@command
+@click.argument("integration")
+@click.option("--since", type=MOMENT, help="Only what was placed, registered or touched since then (UTC).")
+@click.option("--entity", type=click.Choice(ENTITIES), help="Only customers, or only orders.")
+@click.option("--restart", is_flag=True, help="Begin anew, instead of going on where the last one was.")
+def backfill(
+    settings: Settings, integration: str, since: datetime | None, entity: Entity | None, restart: bool
+) -> None:
+    """Read all customers and orders of an engine into the tables, and prove it.
+
+    INTEGRATION is its slug, as in `mirror backfill vendure`. Safe beside live hooks: a newer hook always wins. Ended
+    by Ctrl-C or otherwise, the same command goes on where it was. Exit code 0 only if every receipt agrees with what
+    the engine counts; otherwise it says what differs, and why.
+    """
+
+    async def fill(address: Address) -> Backfilled:
+        connections = settings.database_connections
+        async with connect(address, connections=connections) as database, open_source(database, integration) as source:
+            with Bar(console) as bar:
+                return await run_backfill(
+                    database, source, entities=(entity,) if entity else ENTITIES, since=_utc(since), restart=restart,
+                    progress=bar, waits=bar.waits,
+                )  # fmt: skip
+
+    with existing_database(settings) as address, _going_on():
+        filled = interrupts.run(fill(address))
+    print_backfilled(console, filled)
+    if filled.ending.state != "complete":
+        raise _Failed("The backfill is not complete. The same command goes on from the first slice that is not.")
+
+
+@command
+@click.argument("integration")
+@click.option("--fix", is_flag=True, help="Heal what differs; otherwise only look.")
+@click.option("--window", type=DURATION, help="Only what was placed, registered or touched in the last 7d, 12h, …")
+@click.option("--entity", type=click.Choice(ENTITIES), help="Only customers, or only orders.")
+@click.option(
+    "--allow-gone", type=PERCENT, help="Believe the engine that up to so many percent are gone, as in 40%; with --fix."
+)
+def reconcile(  # noqa: PLR0913 - as many as there are options
+    settings: Settings,
+    integration: str,
+    *,
+    fix: bool,
+    window: timedelta | None,
+    entity: Entity | None,
+    allow_gone: float | None,
+) -> None:
+    """Compare the tables with the engine: what is missing, stale or gone, and how it came about.
+
+    Changes nothing without --fix, and exits with 1 if anything differs. With --fix it reads what differs anew and marks
+    deleted what the engine no longer has, unless that is too much at once (max_gone_share in mirror.integrations);
+    exit code 0 only if the mirror equals the engine then. The daemon does so by itself on a schedule.
+    """
+
+    async def compare(address: Address) -> Reconciled:
+        connections = settings.database_connections
+        async with connect(address, connections=connections) as database, open_source(database, integration) as source:
+            with Bar(console) as bar:
+                return await run_reconcile(
+                    database, source, fix=fix, entities=(entity,) if entity else ENTITIES,
+                    since=datetime.now(UTC) - window if window else None, allow_gone=allow_gone,
+                    progress=bar, waits=bar.waits,
+                )  # fmt: skip
+
+    with existing_database(settings) as address, _going_on():
+        reconciled = interrupts.run(compare(address))
+    print_reconciled(console, reconciled, fix=fix)
+    if reconciled.ending.state != "complete":
+        raise _Failed(ENDINGS[reconciled.ending.state])
+
+
+@contextmanager
+def _going_on() -> Iterator[None]:
+    """Say of what ended a run early that it may go on: the engine may be the cause, and not the database."""
+    try:
+        yield
+    except Retry as error:
+        raise _Failed(f"{error.reason}. What was read is kept: the same command goes on from there.") from None
+    except Reject as error:
+        raise _Failed(f"{error.reason}.") from None
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    return moment and (moment if moment.tzinfo else moment.replace(tzinfo=UTC))
 
 
 @command

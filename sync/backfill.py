@@ -1,0 +1,50 @@
+"""Backfill: read everything that the engine has into the tables, and prove it.
+
+Customers first, then orders. It is gone on with where it was, whatever ended it; and hooks may arrive meanwhile.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+
+import msgspec
+
+from sync.database import Database
+from sync.passes import Passes, Progress, Source, Unwatched
+from sync.records import Entity
+from sync.runs import ENTITIES, Difference, Ending, Options, Summary, open_run
+
+
+class Backfilled(msgspec.Struct, frozen=True):
+    """What a backfill came to."""
+
+    ending: Ending
+    summaries: list[Summary]
+    differing: dict[Entity, list[Difference]]
+    """What is not here as the engine has it, and why: the first few hundred."""
+
+
+async def backfill(  # noqa: PLR0913 - each narrows it in its own way
+    database: Database,
+    source: Source,
+    *,
+    entities: tuple[Entity, ...] = ENTITIES,
+    since: datetime | None = None,
+    restart: bool = False,
+    progress: Progress | None = None,
+    waits: Callable[[str], None] | None = None,
+) -> Backfilled:
+    """Read an engine into the tables; with `since`, what was placed, registered or touched after that.
+
+    One that was not finished, and was asked for in the same words, is gone on with, unless it is to restart. `waits`
+    is told before it waits for a run that another process, perhaps a dead one, has in hand.
+
+    Raises:
+        Retry: the engine or the database is away for too long, or another run is in hand; what was read is kept.
+        Reject: the engine or the database refuses to be asked.
+    """
+    options = Options(entities=entities, since=since, is_full=since is None)
+    async with open_run(database, source.integration_id, "backfill", options, restart=restart, waits=waits) as run:
+        passes = Passes(run, source, fix=True, since=since, progress=progress or Unwatched())
+        summaries = [await passes.read(entity) for entity in entities]
+        differing = {summary.entity: await run.differing(summary.entity) for summary in summaries if summary.differing}
+        return Backfilled(await run.finish(), summaries, differing)

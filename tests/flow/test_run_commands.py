@@ -1,0 +1,97 @@
+"""`mirror backfill` and `mirror reconcile` against an engine over HTTP, as a person at a terminal uses them."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from sync.storm.admin_api import API_KEY
+from tests.flow.serving import until
+from tests.flow.test_cli import command, mirror
+
+PROGRESS = "select coalesce(max(slice), 0) from mirror.sync_cursors where entity = 'order'"
+LAPSED = "update mirror.sync_runs set claimed_until = now()"
+LIVE = "select count(*) from public.customer_orders_summary where source_version > '-infinity' and deleted_at is null"
+
+
+@pytest.fixture
+def engine() -> Iterator[dict[str, str]]:
+    """A shop of 6,000 orders over HTTP: what the environment needs to reach it."""
+    arguments = [sys.executable, "-m", "sync.storm.server", "--orders", "6000"]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().split()[-1]
+        yield {"VENDURE_API_URL": address, "VENDURE_API_KEY": API_KEY}
+        process.terminate()
+
+
+async def test_killed_in_the_middle_a_backfill_goes_on_where_it_was(
+    tmp_path: Path, database: str, connection: asyncpg.Connection, engine: dict[str, str]
+) -> None:
+    environment = {"DATABASE_URL": database, **engine}
+
+    async def is_in_the_middle() -> bool:
+        return bool(await connection.fetchval(PROGRESS) >= 2)
+
+    with subprocess.Popen(**command(tmp_path, "backfill", "vendure", **environment)) as process:
+        await until(is_in_the_middle)
+        process.kill()
+    slices = await connection.fetchval(PROGRESS)
+    assert 2 <= slices < 12
+    await connection.execute(LAPSED)
+
+    code, output = await asyncio.to_thread(mirror, tmp_path, "backfill", "vendure", **environment)
+    assert code == 0, output
+    assert "Complete: every receipt agrees with the engine." in output
+    going_on = re.search(r"orders: going on after ([\d,]+)", output)
+    assert going_on
+    assert int(going_on[1].replace(",", "")) == slices * 500
+    assert await connection.fetchval(LIVE) == 6000
+    assert await connection.fetchval("select count(*) from mirror.sync_runs") == 1
+
+
+async def test_reconcile_tells_of_drift_and_heals_it(
+    tmp_path: Path, database: str, connection: asyncpg.Connection, engine: dict[str, str]
+) -> None:
+    environment = {"DATABASE_URL": database, **engine}
+    only = ("--entity", "customer")
+    code, output = await asyncio.to_thread(mirror, tmp_path, "backfill", "vendure", *only, **environment)
+    assert code == 0, output
+    await connection.execute("update public.customers set first_name = 'Mallory' where source_id = '7'")
+
+    code, output = await asyncio.to_thread(mirror, tmp_path, "reconcile", "vendure", *only, **environment)
+    assert code == 1
+    assert re.search(r"customer 7: stale; changed by hand \(postgres, .* \(UTC\)\)", output)
+    assert "Drifted: 0 missing, 1 stale and 0 gone customers." in output
+    assert "`mirror reconcile --fix` heals it" in output
+
+    code, output = await asyncio.to_thread(mirror, tmp_path, "reconcile", "vendure", "--fix", *only, **environment)
+    assert code == 0, output
+    assert "Complete: the mirror equals the engine." in output
+    assert await connection.fetchval("select first_name from public.customers where source_id = '7'") != "Mallory"
+
+
+def test_without_credentials_it_says_which_variables_are_missing(tmp_path: Path, database: str) -> None:
+    code, output = mirror(tmp_path, "backfill", "vendure", DATABASE_URL=database)
+    assert code == 2
+    assert "VENDURE_API_URL: Environment variable not set." in output
+
+
+def test_an_unknown_integration_is_named_with_those_that_there_are(tmp_path: Path, database: str) -> None:
+    code, output = mirror(tmp_path, "reconcile", "shop-2", DATABASE_URL=database)
+    assert code == 1
+    assert "there is no active integration 'shop-2' in mirror.integrations (there is: vendure)" in output
+
+
+@pytest.mark.parametrize("option", [("--window", "soon"), ("--allow-gone", "150%"), ("--entity", "cart")])
+def test_an_option_that_makes_no_sense_is_refused(tmp_path: Path, database: str, option: tuple[str, str]) -> None:
+    code, output = mirror(tmp_path, "reconcile", "vendure", *option, DATABASE_URL=database)
+    assert code == 2
+    assert option[0] in output
