@@ -36,10 +36,10 @@ async def backfill(  # noqa: PLR0913 - each narrows it in its own way
     """Read an engine into the tables; with `since`, what was placed, registered or touched after that.
 
     One that was not finished, and was asked for in the same words, is gone on with, unless it is to restart. `waits`
-    is told before it waits for a run that another process, perhaps a dead one, has in hand.
+    is told before it waits for a run that another process, perhaps a dead one, has in hand; without, that is an error.
 
     Raises:
-        Retry: the engine or the database is away for too long, or another run is in hand; what was read is kept.
+        Retry: the engine or the database is away for too long, or (Busy) a run is in hand; what was read is kept.
         Reject: the engine or the database refuses to be asked.
     """
     options = Options(entities=entities, since=since, is_full=since is None)

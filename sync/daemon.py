@@ -22,6 +22,7 @@ from sync.deliver import Deliver
 from sync.drain import Drain
 from sync.engines.base import Client
 from sync.errors import Reject, Retry
+from sync.reconcile import Reconciling
 from sync.schedule import keep_schedule
 from sync.settings import Address, Settings
 
@@ -84,12 +85,14 @@ class Daemon:
         if clients:
             deliver = Deliver(database, clients)
             self._duties.append(_Duty("daemon.delivered", "mirror_outbox", deliver.run, asyncio.Event()))
+        self._reconciling = Reconciling(database, clients or {})
 
     async def run(self, stop: asyncio.Event) -> None:
         """Do the duties and keep the schedule until `stop` is set."""
         listening = [asyncio.create_task(self._listen(duty)) for duty in self._duties]
         keeping = [asyncio.create_task(self._keep(duty, stop)) for duty in self._duties]
         keeping.append(asyncio.create_task(keep_schedule(self._database, stop)))
+        keeping.append(asyncio.create_task(self._reconciling.run(stop)))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait((*listening, *keeping, stopping), return_when=asyncio.FIRST_COMPLETED)
         stop.set()

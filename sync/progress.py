@@ -74,7 +74,7 @@ class Bar(AbstractContextManager["Bar"]):
 
     def waits(self, kind: str) -> None:
         """Say that another process has a run in hand; if it died, its claim lapses."""
-        self._say(f"Another process has a {kind} in hand, or died with it: waiting for its claim to lapse.")
+        self._say(f"Another process has a {kind} in hand: waiting for it to end. If it died, that takes 20 seconds.")
 
     def begin(self, entity: Entity, total: int, done: int) -> None:
         if entity in self._tasks:

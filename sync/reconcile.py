@@ -119,15 +119,16 @@ class Reconciling:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Heal whatever is due, until `stop` is set; a run in hand is left then."""
-        while self._clients and not stop.is_set():
-            working = asyncio.create_task(self.heal_due())
-            stopping = asyncio.create_task(stop.wait())
-            await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
-            working.cancel()
-            with suppress(asyncio.CancelledError):
-                await working
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stopping, CHECK_SECONDS)
+        healing = asyncio.create_task(self._keep_healing())
+        await stop.wait()
+        healing.cancel()
+        with suppress(asyncio.CancelledError):
+            await healing
+
+    async def _keep_healing(self) -> None:
+        while self._clients:
+            await self.heal_due()
+            await asyncio.sleep(CHECK_SECONDS)
 
     async def heal_due(self) -> None:
         """Heal what is due, once; a failure is logged, and it is due again when its time comes."""
@@ -135,6 +136,9 @@ class Reconciling:
             due = msgspec.json.decode(await self._database.call("due_reconcile"), type=list[Due])
         except SyncError as error:
             log.warning("reconcile.not_asked", reason=error.reason, action="asked again in a minute")
+            return
+        except Exception:
+            log.exception("reconcile.fault", action="asked again in a minute")
             return
         for each in due:
             if each.slug in self._clients:

@@ -257,10 +257,8 @@ async def open_run(  # noqa: PLR0913 - each says something else of the run
 ) -> AsyncIterator[Run]:
     """Have a run in hand while this lasts; a backfill that was not finished is gone on with, unless restarted.
 
-    With `waits`, which is told for what, wait for a claim that may be a dead process's.
-
-    Raises:
-        Busy: another run of the integration is in hand.
+    While another run of the integration is in hand it waits for that to end, or for a dead process's claim to lapse,
+    and tells `waits` once; without, it raises Busy.
     """
     claim = uuid4()
     begun = await _begin(database, integration_id, kind, options, claim, restart=restart, waits=waits)
@@ -290,7 +288,8 @@ async def _begin(  # noqa: PLR0913 - as open_run
     restart: bool,
     waits: Callable[[str], None] | None,
 ) -> _Begun:
-    for attempt in (1, 2):
+    has_told = False
+    while True:
         answer = await _patient(
             lambda: database.call(
                 "begin_run",
@@ -305,11 +304,12 @@ async def _begin(  # noqa: PLR0913 - as open_run
         begun = msgspec.json.decode(answer, type=_Begun)
         if begun.busy is None:
             return begun
-        if waits is None or attempt == 2:
-            break
-        waits(begun.busy)
-        await asyncio.sleep(begun.seconds + 0.1)
-    raise Busy(f"another process has a {begun.busy} of this integration in hand")
+        if waits is None:
+            raise Busy(f"another process has a {begun.busy} of this integration in hand")
+        if not has_told:
+            waits(begun.busy)
+            has_told = True
+        await asyncio.sleep(min(begun.seconds, 1.0) + 0.1)
 
 
 async def _patient(call: Callable[[], Any]) -> Any:

@@ -163,7 +163,13 @@ as $$
             limit 1
         ) as last_any on true
         where
-            i.is_active and not exists (
+            i.is_active
+            -- What was never brought over is not drift: a person begins.
+            and exists (
+                select from mirror.sync_runs as r
+                where r.integration_id = i.id and r.kind = 'backfill' and r.state = 'complete'
+            )
+            and not exists (
                 select from mirror.sync_runs as r
                 where r.integration_id = i.id and r.state = 'running' and r.claimed_until > now()
             )
@@ -172,6 +178,7 @@ as $$
 $$;
 
 comment on function mirror.due_reconcile() is
-'Which integrations the daemon is to compare with their engines now: [{"slug", "is_full", "since"}].';
+'Which integrations the daemon is to compare with their engines now: [{"slug", "is_full", "since"}]. Those that a backfill has '
+'brought over.';
 revoke execute on function mirror.due_reconcile() from public;
 grant execute on function mirror.due_reconcile() to service_role;
