@@ -53,7 +53,7 @@ begin
         where k.store_id = p_store_id and k.source = p_source and k.source_id = r.customer_source_id
         offset 0 -- one look-up each, see mirror.replace_order_items
     ) as c
-    where c.id = any(p_customers)
+    where (c.id in (select w.id from unnest(p_customers) as w (id))) is true -- hashed; `= any` compares with each
     -- An address that moved may stand in two books of one slice: the newer book has it.
     order by r.source_id, c.source_version desc
     on conflict (store_id, source, source_id) do update set

@@ -49,7 +49,7 @@ begin
         where k.store_id = p_store_id and k.source = p_source and k.source_id = r.order_source_id
         offset 0 -- one look-up each: a planner that does not know the table yet would read all orders of the store
     ) as o
-    where o.id = any(p_orders)
+    where (o.id in (select w.id from unnest(p_orders) as w (id))) is true -- hashed; `= any` compares with each
     on conflict (order_summary_id, source_id) do update set
         source_version = excluded.source_version,
         sku = excluded.sku,

@@ -20,14 +20,46 @@ as $$
 declare
     v_before jsonb;
     v_commanded uuid[];
+    v_orders uuid[];
 begin
+    -- Orders of which the engine was told something, or is to be.
+    v_commanded := array(select distinct c.order_summary_id from mirror.outbox as c where c.order_summary_id = any(p_orders));
+
+    -- Of most orders the engine tells no more than that they were placed, or what it told before: they are as they should be.
+    v_orders := array(
+        select o.id
+        from unnest(p_told.source_id, p_told.delivery_stage, p_told.tracking_number, p_told.carrier)
+            as r (source_id, stage, tracking_number, carrier)
+        cross join lateral (
+            select k.id, k.source_delivery_stage, k.source_tracking_number, d.carrier
+            from public.customer_orders_summary as k
+            left join public.order_delivery_status as d on d.order_summary_id = k.id
+            where k.store_id = p_store_id and k.source = p_source and k.source_id = r.source_id
+            offset 0 -- one look-up each, see mirror.replace_order_items
+        ) as o
+        where
+            (o.id in (select w.id from unnest(p_orders) as w (id))) is true -- hashed; `= any` compares with each
+            and (
+                r.stage is distinct from 'ORDER_CONFIRMED'
+                or (o.source_delivery_stage, o.source_tracking_number, o.carrier)
+                is distinct from (r.stage, r.tracking_number, r.carrier)
+                or r.source_id in (
+                    select c.order_source_id
+                    from unnest(p_stages.order_source_id, p_stages.source_id) as c (order_source_id, source_id)
+                    where c.source_id <> 'placed'
+                )
+                or o.id = any(v_commanded)
+            )
+    );
+    if cardinality(v_orders) = 0 then
+        return;
+    end if;
+
     -- Where the orders were, as far as their deliveries did not only begin now.
     select coalesce(jsonb_object_agg(s.order_summary_id, s.stage), '{}') into v_before
     from public.order_delivery_status as s
-    where s.order_summary_id = any(p_orders) and s.created_at < now();
+    where s.order_summary_id = any(v_orders) and s.created_at < now();
 
-    -- Orders of which the engine was told something, or is to be.
-    v_commanded := array(select distinct c.order_summary_id from mirror.outbox as c where c.order_summary_id = any(p_orders));
     if cardinality(v_commanded) > 0 then
         perform mirror.recognize_commands(v_commanded, p_told, p_stages);
     end if;
@@ -50,7 +82,7 @@ begin
         offset 0 -- one look-up each: a planner that does not know the table yet would read all orders of the store
     ) as o
     where
-        o.id = any(p_orders)
+        o.id = any(v_orders)
         -- What came of a command is in the history as the admin's.
         and not (o.id = any(v_commanded) and exists (
             select from mirror.outbox as c where c.order_summary_id = o.id and c.change_source_id = r.source_id
@@ -77,7 +109,7 @@ begin
             offset 0
         ) as o
         where
-            o.id = any(p_orders) and o.id <> all(v_commanded)
+            o.id = any(v_orders) and o.id <> all(v_commanded)
             and (o.source_delivery_stage, o.source_tracking_number) is distinct from (r.stage, r.tracking_number)
     ), noted as (
         update public.customer_orders_summary as o
@@ -110,7 +142,7 @@ begin
         offset 0
     ) as known
     where
-        known.order_summary_id = any(p_orders) and known.carrier is distinct from r.carrier and s.id = known.id;
+        known.order_summary_id = any(v_orders) and known.carrier is distinct from r.carrier and s.id = known.id;
 
     -- An engine that keeps no history of its own: the reading is when we learned of the stage.
     insert into public.order_delivery_status_events (
@@ -130,9 +162,9 @@ begin
         order by e.updated_at desc, e.stage desc
         limit 1
     ) as latest
-    where o.id = any(p_orders) and o.id <> all(v_commanded) and latest.stage <> o.source_delivery_stage;
+    where o.id = any(v_orders) and o.id <> all(v_commanded) and latest.stage <> o.source_delivery_stage;
 
-    perform mirror.time_stages(p_orders);
+    perform mirror.time_stages(v_orders);
 end
 $$;
 

@@ -142,10 +142,15 @@ declare
 begin
     for v_store_id, v_waiting in
         select o.store_id, array_agg(o.id order by o.order_date, o.id)
-        from public.customer_orders_summary as o
+        from (
+            select p.*
+            from public.customer_orders_summary as p
+            where p.id = any(p_orders)
+            offset 0 -- by their ids and nothing else, see mirror.refresh_customer_statistics
+        ) as o
         inner join public.stores as s on s.id = o.store_id
         where
-            o.id = any(p_orders) and o.order_code is not null and o.joined_batch_at is null
+            o.order_code is not null and o.joined_batch_at is null
             and o.cancelled_at is null and o.deleted_at is null and o.delivery_stage = 'ORDER_CONFIRMED'
             and (
                 s.batches_all_orders or exists (

@@ -168,7 +168,7 @@ begin
         where k.store_id = p_store_id and k.source = p_source and k.source_id = r.customer_source_id
         offset 0 -- one look-up each, see mirror.replace_order_items
     ) as c
-    where c.id = any(p_customers)
+    where (c.id in (select w.id from unnest(p_customers) as w (id))) is true -- hashed; `= any` compares with each
     -- An address that moved may stand in two books of one slice: the newer book has it.
     order by r.source_id, c.source_version desc
     on conflict (store_id, source, source_id) do update set
@@ -601,6 +601,311 @@ begin
         v_orders := v_orders + mirror.upsert_orders(v_integration_id, v_records);
     end loop;
     return json_build_object('customers', v_customers, 'orders', v_orders);
+end
+$$;
+
+create or replace function mirror.refresh_customer_statistics(p_customers uuid[]) returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+    -- Locked first, counted in the next statement: whoever waits here sees what the one before has committed.
+    perform
+    from public.customers as c
+    where c.id = any(p_customers)
+    order by c.source_id
+    for no key update;
+
+    update public.customers as c
+    set
+        total_orders = s.total_orders,
+        total_spent = s.total_spent,
+        spent_by_currency = s.spent_by_currency,
+        last_order_date = s.last_order_date
+    from (
+        select
+            k.id,
+            coalesce(sum(t.orders), 0)::integer as total_orders,
+            coalesce(sum(t.spent) filter (where t.currency = st.currency), 0) as total_spent,
+            coalesce(jsonb_object_agg(t.currency, t.spent) filter (where t.currency is not null), '{}')
+                as spent_by_currency,
+            max(t.last_order_date) as last_order_date
+        from public.customers as k
+        inner join public.stores as st on st.id = k.store_id
+        left join lateral (
+            select
+                o.currency,
+                count(*) as orders,
+                sum(o.total_with_tax - o.total_refunded) as spent,
+                max(o.order_date) as last_order_date
+            from (
+                select p.*
+                from public.customer_orders_summary as p
+                where p.customer_id = k.id
+                offset 0 -- by the customer and nothing else: a partial index would be read from end to end for each of them
+            ) as o
+            where o.order_code is not null and o.cancelled_at is null and o.deleted_at is null
+            group by o.currency
+        ) as t on true
+        where k.id = any(p_customers)
+        group by k.id, st.currency
+    ) as s
+    where
+        c.id = s.id
+        and (c.total_orders, c.total_spent, c.spent_by_currency, c.last_order_date)
+        is distinct from (s.total_orders, s.total_spent, s.spent_by_currency, s.last_order_date);
+end
+$$;
+
+create or replace function mirror.replace_order_items(
+    p_store_id uuid,
+    p_source public.commerce_engine,
+    p_orders uuid[],
+    p_items mirror.item_columns
+) returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+    insert into public.customer_order_items as i (
+        store_id, order_summary_id, source_id, source_version, sku, product_name, variant_name, quantity, currency,
+        unit_price_with_tax, line_total_with_tax, patch_enabled, patch_type, print_name, print_number,
+        is_pre_order, custom_fields
+    )
+    select
+        p_store_id, o.id, r.source_id, o.source_version, r.sku, r.product_name, r.variant_name, r.quantity,
+        o.currency, r.unit_price_with_tax, r.line_total_with_tax, coalesce(r.patch_enabled, false), r.patch_type,
+        r.print_name, r.print_number, coalesce(r.is_pre_order, false), coalesce(r.custom_fields, '{}')
+    from unnest(
+        p_items.order_source_id, p_items.source_id, p_items.sku, p_items.product_name, p_items.variant_name,
+        p_items.quantity, p_items.unit_price_with_tax, p_items.line_total_with_tax, p_items.patch_enabled,
+        p_items.patch_type, p_items.print_name, p_items.print_number, p_items.is_pre_order,
+        p_items.custom_fields
+    ) as r (
+        order_source_id, source_id, sku, product_name, variant_name, quantity, unit_price_with_tax,
+        line_total_with_tax, patch_enabled, patch_type, print_name, print_number, is_pre_order, custom_fields
+    )
+    cross join lateral (
+        select k.id, k.source_version, k.currency
+        from public.customer_orders_summary as k
+        where k.store_id = p_store_id and k.source = p_source and k.source_id = r.order_source_id
+        offset 0 -- one look-up each: a planner that does not know the table yet would read all orders of the store
+    ) as o
+    where (o.id in (select w.id from unnest(p_orders) as w (id))) is true -- hashed; `= any` compares with each
+    on conflict (order_summary_id, source_id) do update set
+        source_version = excluded.source_version,
+        sku = excluded.sku,
+        product_name = excluded.product_name,
+        variant_name = excluded.variant_name,
+        quantity = excluded.quantity,
+        currency = excluded.currency,
+        unit_price_with_tax = excluded.unit_price_with_tax,
+        line_total_with_tax = excluded.line_total_with_tax,
+        patch_enabled = excluded.patch_enabled,
+        patch_type = excluded.patch_type,
+        print_name = excluded.print_name,
+        print_number = excluded.print_number,
+        is_pre_order = excluded.is_pre_order,
+        custom_fields = excluded.custom_fields
+    where i.source_version < excluded.source_version;
+
+    delete from public.customer_order_items as i
+    using public.customer_orders_summary as o
+    where o.id = any(p_orders) and i.order_summary_id = o.id and i.source_version < o.source_version;
+end
+$$;
+
+create or replace function mirror.batch_pre_orders(p_orders uuid[]) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_store_id uuid;
+    v_waiting uuid[];
+begin
+    for v_store_id, v_waiting in
+        select o.store_id, array_agg(o.id order by o.order_date, o.id)
+        from (
+            select p.*
+            from public.customer_orders_summary as p
+            where p.id = any(p_orders)
+            offset 0 -- by their ids and nothing else, see mirror.refresh_customer_statistics
+        ) as o
+        inner join public.stores as s on s.id = o.store_id
+        where
+            o.order_code is not null and o.joined_batch_at is null
+            and o.cancelled_at is null and o.deleted_at is null and o.delivery_stage = 'ORDER_CONFIRMED'
+            and (
+                s.batches_all_orders or exists (
+                    select from public.customer_order_items as i
+                    where i.order_summary_id = o.id and i.is_pre_order and i.quantity > 0
+                )
+            )
+        group by o.store_id
+    loop
+        perform mirror.join_open_batch(v_store_id, v_waiting);
+    end loop;
+end
+$$;
+
+create or replace function mirror.record_delivery(
+    p_store_id uuid,
+    p_source public.commerce_engine,
+    p_orders uuid[],
+    p_told mirror.order_columns,
+    p_stages mirror.stage_columns
+) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_before jsonb;
+    v_commanded uuid[];
+    v_orders uuid[];
+begin
+    -- Orders of which the engine was told something, or is to be.
+    v_commanded := array(select distinct c.order_summary_id from mirror.outbox as c where c.order_summary_id = any(p_orders));
+
+    -- Of most orders the engine tells no more than that they were placed, or what it told before: they are as they should be.
+    v_orders := array(
+        select o.id
+        from unnest(p_told.source_id, p_told.delivery_stage, p_told.tracking_number, p_told.carrier)
+            as r (source_id, stage, tracking_number, carrier)
+        cross join lateral (
+            select k.id, k.source_delivery_stage, k.source_tracking_number, d.carrier
+            from public.customer_orders_summary as k
+            left join public.order_delivery_status as d on d.order_summary_id = k.id
+            where k.store_id = p_store_id and k.source = p_source and k.source_id = r.source_id
+            offset 0 -- one look-up each, see mirror.replace_order_items
+        ) as o
+        where
+            (o.id in (select w.id from unnest(p_orders) as w (id))) is true -- hashed; `= any` compares with each
+            and (
+                r.stage is distinct from 'ORDER_CONFIRMED'
+                or (o.source_delivery_stage, o.source_tracking_number, o.carrier)
+                is distinct from (r.stage, r.tracking_number, r.carrier)
+                or r.source_id in (
+                    select c.order_source_id
+                    from unnest(p_stages.order_source_id, p_stages.source_id) as c (order_source_id, source_id)
+                    where c.source_id <> 'placed'
+                )
+                or o.id = any(v_commanded)
+            )
+    );
+    if cardinality(v_orders) = 0 then
+        return;
+    end if;
+
+    -- Where the orders were, as far as their deliveries did not only begin now.
+    select coalesce(jsonb_object_agg(s.order_summary_id, s.stage), '{}') into v_before
+    from public.order_delivery_status as s
+    where s.order_summary_id = any(v_orders) and s.created_at < now();
+
+    if cardinality(v_commanded) > 0 then
+        perform mirror.recognize_commands(v_commanded, p_told, p_stages);
+    end if;
+
+    insert into public.order_delivery_status_events (
+        store_id, order_summary_id, order_code, from_stage, stage, tracking_number, updated_by, actor, source_id,
+        updated_at
+    )
+    select
+        o.store_id, o.id, o.order_code, r.from_stage, r.stage, r.tracking_number, p_source::text,
+        (select mirror.current_actor()), r.source_id, r.changed_at
+    from unnest(
+        p_stages.order_source_id, p_stages.source_id, p_stages.from_stage, p_stages.stage,
+        p_stages.tracking_number, p_stages.changed_at
+    ) as r (order_source_id, source_id, from_stage, stage, tracking_number, changed_at)
+    cross join lateral (
+        select k.id, k.store_id, k.order_code
+        from public.customer_orders_summary as k
+        where k.store_id = p_store_id and k.source = p_source and k.source_id = r.order_source_id
+        offset 0 -- one look-up each: a planner that does not know the table yet would read all orders of the store
+    ) as o
+    where
+        o.id = any(v_orders)
+        -- What came of a command is in the history as the admin's.
+        and not (o.id = any(v_commanded) and exists (
+            select from mirror.outbox as c where c.order_summary_id = o.id and c.change_source_id = r.source_id
+        ))
+    on conflict (order_summary_id, source_id) do nothing;
+
+    if cardinality(v_commanded) > 0 then
+        perform mirror.merge_deliveries(v_commanded, p_told, p_stages);
+        perform mirror.complete_history(v_commanded, v_before);
+    end if;
+
+    -- Of all others, what the engine tells counts as soon as it is something else than before, stage and number each for itself.
+    with told as (
+        select
+            o.id, r.stage, r.tracking_number,
+            o.source_delivery_stage is distinct from r.stage as has_new_stage,
+            o.source_tracking_number is distinct from r.tracking_number as has_new_number
+        from unnest(p_told.source_id, p_told.delivery_stage, p_told.tracking_number)
+            as r (source_id, stage, tracking_number)
+        cross join lateral (
+            select k.id, k.source_delivery_stage, k.source_tracking_number
+            from public.customer_orders_summary as k
+            where k.store_id = p_store_id and k.source = p_source and k.source_id = r.source_id
+            offset 0
+        ) as o
+        where
+            o.id = any(v_orders) and o.id <> all(v_commanded)
+            and (o.source_delivery_stage, o.source_tracking_number) is distinct from (r.stage, r.tracking_number)
+    ), noted as (
+        update public.customer_orders_summary as o
+        set source_delivery_stage = told.stage, source_tracking_number = told.tracking_number
+        from told
+        where o.id = told.id
+    )
+    update public.order_delivery_status as s
+    set
+        stage = case when told.has_new_stage then told.stage else s.stage end,
+        tracking_number = case when told.has_new_number then told.tracking_number else s.tracking_number end,
+        note = null,
+        updated_by = p_source::text
+    from told
+    where
+        s.order_summary_id = told.id
+        and (
+            told.has_new_stage and s.stage <> told.stage
+            or told.has_new_number and s.tracking_number is distinct from told.tracking_number
+        );
+
+    update public.order_delivery_status as s
+    set carrier = r.carrier
+    from unnest(p_told.source_id, p_told.carrier) as r (source_id, carrier)
+    cross join lateral (
+        select d.id, k.id as order_summary_id, d.carrier
+        from public.customer_orders_summary as k
+        inner join public.order_delivery_status as d on d.order_summary_id = k.id
+        where k.store_id = p_store_id and k.source = p_source and k.source_id = r.source_id
+        offset 0
+    ) as known
+    where
+        known.order_summary_id = any(v_orders) and known.carrier is distinct from r.carrier and s.id = known.id;
+
+    -- An engine that keeps no history of its own: the reading is when we learned of the stage.
+    insert into public.order_delivery_status_events (
+        store_id, order_summary_id, order_code, from_stage, stage, tracking_number, updated_by, actor, source_id,
+        updated_at
+    )
+    select
+        o.store_id, o.id, o.order_code, coalesce((v_before ->> o.id::text)::public.delivery_stage, latest.stage),
+        o.source_delivery_stage, o.source_tracking_number, p_source::text, (select mirror.current_actor()),
+        'read ' || to_char(o.source_version at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+        o.source_version
+    from public.customer_orders_summary as o
+    cross join lateral (
+        select e.stage
+        from public.order_delivery_status_events as e
+        where e.order_summary_id = o.id and e.updated_by = p_source::text
+        order by e.updated_at desc, e.stage desc
+        limit 1
+    ) as latest
+    where o.id = any(v_orders) and o.id <> all(v_commanded) and latest.stage <> o.source_delivery_stage;
+
+    perform mirror.time_stages(v_orders);
 end
 $$;
 
