@@ -15,10 +15,17 @@ from sync.migrate import migrate
 from sync.settings import Address, Project
 from tests.mirror import Mirror
 from tests.postgres import TestServer, apply_platform, running_server
-from tests.rest.gateway import DOOR, Gateway, running_gateway
+from tests.rest.gateway import DOOR, Gateway, goes_through_rest, running_gateway
 
 settings.register_profile("thorough", max_examples=2000)
 """For `pytest --hypothesis-profile=thorough`: twenty times as much of what takes its measure from the profile."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With PostgREST itself, run what goes through it."""
+    if DOOR == "rest":
+        config.hook.pytest_deselected(items=[item for item in items if not goes_through_rest(item)])
+        items[:] = filter(goes_through_rest, items)
 
 
 @pytest.fixture(scope="session")

@@ -43,6 +43,13 @@ postgres_only = pytest.mark.parametrize("through", ["postgres"])
 """For a test of what the other door does not have: notifications, a pool of connections to Postgres."""
 
 
+def goes_through_rest(item: pytest.Item) -> bool:
+    """Tell whether a test asks the Data API, unless it says by which door it goes."""
+    assert isinstance(item, pytest.Function)
+    chosen = item.callspec.params.get("through") if hasattr(item, "callspec") else None
+    return chosen != "postgres" and not {"through", "project", "gateway"}.isdisjoint(item.fixturenames)
+
+
 class Backend(Protocol):
     """What answers `POST /rpc/<function>` for a database."""
 
