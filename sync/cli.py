@@ -57,6 +57,7 @@ from sync.stack import (
 from sync.storm.faults import LEVELS
 from sync.storm.report import print_verdict
 from sync.storm.storm import StormError, Weather, run_storm
+from sync.why import print_story, tell
 
 FAILURES = (
     DemoError,
@@ -470,6 +471,25 @@ def storm(settings: Settings, as_json: bool, faults: str, seed: int | None, **we
         print_verdict(console, verdict)
     if not verdict.converged:
         raise _Failed(f"The mirror does not equal the shop. The same storm again: --seed {chosen}")
+
+
+@command
+@click.argument("code")
+@click.option("--store", metavar="SLUG", help="Of this store, where several have an order of this code.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def why(settings: Settings, code: str, store: str | None, as_json: bool) -> None:
+    """Tell the story of the order with this CODE.
+
+    In the order of time: each event, poll, person, batch or command that had to do with it or its customer, what
+    became of that, and which events were ignored as older.
+    """
+    moments = _ask(settings, lambda database: tell(database, code, store))
+    if as_json:
+        click.echo(msgspec.json.encode(moments))
+    elif moments:
+        print_story(console, moments)
+    else:
+        raise _Failed(f"Nothing is known of an order {code}: it is not here, and no event of it waits or is dead.")
 
 
 @command

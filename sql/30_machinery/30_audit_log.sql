@@ -21,3 +21,5 @@ comment on column mirror.audit_log.new_values is 'The columns that changed, afte
 
 create index audit_log_store_id on mirror.audit_log (store_id, created_at);
 create index audit_log_row_id on mirror.audit_log (row_id);
+create index audit_log_batched on mirror.audit_log ((new_values ->> 'order_summary_id'))
+where table_name = 'order_batch_assignments' and action = 'insert';

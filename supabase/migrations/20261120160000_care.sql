@@ -78,6 +78,9 @@ create index seen_events_seen_at on mirror.seen_events (seen_at);
 
 insert into mirror.schedule (job, command, every) values ('prune', 'select mirror.prune()', '1 minute');
 
+create index audit_log_batched on mirror.audit_log ((new_values ->> 'order_summary_id'))
+where table_name = 'order_batch_assignments' and action = 'insert';
+
 create or replace function mirror.accept_events(p_events json) returns boolean[]
 language plpgsql
 set search_path = ''
@@ -191,6 +194,10 @@ revoke execute on function mirror.guard_retry_schedule() from public;
 create or replace function mirror.settle_events(p_claim uuid, p_settlements json) returns integer
 language plpgsql
 set search_path = ''
+-- One look-up each: a planner that does not know how the inbox has grown would read all of it, for each slice.
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 declare
     v_settlements mirror.settlement_columns
@@ -210,7 +217,7 @@ begin
         settled_at = case when s.outcome <> 'retry' then now() end
     from unnest(v_settlements.id, v_settlements.outcome, v_settlements.reason, v_settlements.retry_after)
         as s (id, outcome, reason, retry_after)
-    where e.id = s.id and e.claimed_by = p_claim and e.state = 'pending';
+    where e.id = s.id and e.claimed_by = p_claim and e.settled_at is null; -- not `state`: its index leads to all that wait
     get diagnostics v_settled = row_count;
 
     if v_settled <> cardinality(v_settlements.id) then
@@ -694,6 +701,240 @@ comment on function mirror.prune() is
 'while there is more.';
 revoke execute on function mirror.prune() from public;
 grant execute on function mirror.prune() to service_role;
+
+-- The story of an order. Nothing is written for it: what became of an event that was ignored is worked out from the moments at
+-- which it and the others were read by the engine, and settled here.
+
+create function mirror.told_events(p_integration_id uuid, p_entity text, p_source_id text) returns table (
+    id uuid,
+    event_id text,
+    event_type text,
+    read_at timestamptz,
+    arrived_at timestamptz,
+    settled_at timestamptz,
+    outcome text
+)
+language sql stable
+set search_path = ''
+as $$
+    with told as materialized (
+        select
+            e.id, e.event_id, e.event_type, e.event_type like '%.deleted' as is_deletion,
+            (e.payload ->> 'readAt')::timestamptz as read_at, e.created_at, e.settled_at, e.state, e.reason, e.attempts,
+            e.available_at, e.claimed_by is not null and e.available_at > now() as is_leased
+        from mirror.webhook_events as e
+        where e.integration_id = p_integration_id and e.entity_id = p_source_id and e.event_type like p_entity || '.%'
+    ), polled as materialized (
+        select run.kind, receipt.read_at, receipt.created_at
+        from mirror.sync_runs as run
+        inner join mirror.sync_receipts as receipt on receipt.run_id = run.id and receipt.entity = p_entity
+        where run.integration_id = p_integration_id and p_source_id = any(receipt.written_ids)
+    )
+    select
+        t.id, t.event_id, t.event_type, t.read_at, t.created_at, t.settled_at,
+        case
+            when t.is_leased then format('in a daemon''s hands, attempt %s', t.attempts)
+            when t.state = 'pending' and t.reason is not null
+                then format('tried again at %s: %s', to_char(t.available_at, 'YYYY-MM-DD HH24:MI:SS'), t.reason)
+            when t.state = 'pending' then 'waits to be applied'
+            when t.state <> 'applied' then format('%s: %s', t.state, t.reason)
+            when newer.read_at is not null and newer.settled_at = t.settled_at
+                then 'superseded: a newer state was in the same slice'
+            when newer.read_at is not null
+                then format('ignored as older: event %s had been applied', newer.event_id)
+            when poll.kind is not null then format('ignored as older: a %s had read it later', poll.kind)
+            else 'applied'
+        end
+    from told as t
+    left join lateral (
+        -- What had been applied before, or with it, and was read later. A deletion does not replace a state, which it outlives.
+        select n.read_at, n.settled_at, n.event_id
+        from told as n
+        where
+            n.id <> t.id and n.state = 'applied' and n.settled_at <= t.settled_at and (t.is_deletion or not n.is_deletion)
+            and (
+                n.read_at > t.read_at
+                or n.read_at = t.read_at and n.is_deletion = t.is_deletion and (n.settled_at, n.id) < (t.settled_at, t.id)
+            )
+        order by n.settled_at desc, n.read_at desc
+        limit 1
+    ) as newer on true
+    left join lateral (
+        select p.kind from polled as p where p.read_at >= t.read_at and p.created_at < t.settled_at limit 1
+    ) as poll on true
+$$;
+
+comment on function mirror.told_events(uuid, text, text) is
+'What the inbox holds about an entity (customer or order, by the engine''s id), and what became of each event: applied, ignored '
+'as older than what was there, superseded by a newer one of its slice, skipped, dead, or still to be applied.';
+revoke execute on function mirror.told_events(uuid, text, text) from public;
+grant execute on function mirror.told_events(uuid, text, text) to service_role;
+
+create function mirror.why_order(p_order_code text, p_store text default null) returns table (
+    at timestamptz,
+    kind text,
+    who text,
+    what text,
+    outcome text
+)
+language sql stable
+set search_path = ''
+as $$
+    with orders as materialized (
+        select o.*, s.id as delivery_id
+        from public.customer_orders_summary as o
+        inner join public.stores as st on st.id = o.store_id
+        left join public.order_delivery_status as s on s.order_summary_id = o.id
+        where o.order_code = p_order_code and (p_store is null or st.slug = p_store)
+    ), entities as materialized (
+        select i.id as integration_id, i.slug, 'order' as entity, o.source_id
+        from orders as o
+        inner join mirror.integrations as i on i.store_id = o.store_id and i.engine = o.source
+        union
+        select i.id, i.slug, 'customer', c.source_id
+        from orders as o
+        inner join public.customers as c on c.id = o.customer_id
+        inner join mirror.integrations as i on i.store_id = o.store_id and i.engine = o.source
+        union
+        -- An order that is not here, because no event of it could be applied.
+        select i.id, i.slug, 'order', e.entity_id
+        from mirror.webhook_events as e
+        inner join mirror.integrations as i on i.id = e.integration_id
+        inner join public.stores as st on st.id = i.store_id
+        where
+            e.state in ('pending', 'dead') and e.event_type like 'order.%' and e.entity_id is not null
+            and e.payload #>> '{data,code}' = p_order_code and (p_store is null or st.slug = p_store)
+    ), told as materialized (
+        select k.slug, k.entity, t.*
+        from entities as k
+        cross join lateral mirror.told_events(k.integration_id, k.entity, k.source_id) as t
+    ), assignments as materialized (
+        select a.row_id
+        from orders as o
+        inner join mirror.audit_log as a on a.new_values ->> 'order_summary_id' = o.id::text
+        where a.table_name = 'order_batch_assignments' and a.action = 'insert'
+    )
+    select
+        t.arrived_at, case t.entity when 'order' then 'event' else 'customer' end, t.slug,
+        format('%s %s', t.event_type, t.event_id)
+        || coalesce(', read at ' || to_char(t.read_at, 'YYYY-MM-DD HH24:MI:SS.MS'), ''),
+        t.outcome || case
+            when t.settled_at - t.arrived_at >= '1 second'
+                then format(', %s after it came', date_trunc('second', t.settled_at - t.arrived_at))
+            else ''
+        end
+    from told as t
+    union all
+    select
+        a.created_at, 'person', a.actor,
+        case a.new_values ->> 'state' when 'pending' then 'retried ' else 'skipped ' end || 'event ' || t.event_id,
+        concat_ws(': ', 'it was ' || (a.old_values ->> 'state'), a.old_values ->> 'reason')
+    from told as t
+    inner join mirror.audit_log as a on a.row_id = t.id and a.table_name = 'webhook_events'
+    union all
+    select
+        r.created_at, 'poll', k.slug, format('%s %s read it at %s', n.kind, n.id, to_char(r.read_at, 'YYYY-MM-DD HH24:MI:SS.MS')),
+        case
+            when k.source_id = any(r.tombstoned_ids) then 'gone from the shop: marked deleted'
+            when k.source_id = any(r.written_ids) then 'written'
+            else 'still differs: ' || (
+                select d ->> 'reason' from jsonb_array_elements(r.differing) as d where d ->> 'source_id' = k.source_id limit 1
+            )
+        end
+        || coalesce((
+            select format(' (it was %s: %s)', f ->> 'state', f ->> 'cause')
+            from jsonb_array_elements(r.found) as f
+            where f ->> 'source_id' = k.source_id
+            limit 1
+        ), '')
+    from entities as k
+    inner join mirror.sync_runs as n on n.integration_id = k.integration_id
+    inner join mirror.sync_receipts as r on r.run_id = n.id and r.entity = k.entity
+    where
+        k.entity = 'order' and (
+            k.source_id = any(r.written_ids || r.tombstoned_ids)
+            or r.differing @> jsonb_build_array(jsonb_build_object('source_id', k.source_id))
+        )
+    union all
+    select
+        e.created_at,
+        case when coalesce(e.actor, '') like 'engine:%' or e.updated_by = o.source::text then 'stage' else 'person' end,
+        concat_ws(', ', e.updated_by, nullif(e.actor, 'engine:' || e.updated_by)),
+        concat_ws(' → ', e.from_stage, e.stage) || coalesce(', tracking number ' || e.tracking_number, '') || coalesce(': ' || e.note, ''),
+        'in its history'
+    from orders as o
+    inner join public.order_delivery_status_events as e on e.order_summary_id = o.id
+    union all
+    select
+        a.created_at, 'person', a.actor,
+        'changed ' || array_to_string(array(select jsonb_object_keys(changed.columns) order by 1), ', ') || ' of the delivery',
+        'done'
+    from orders as o
+    inner join mirror.audit_log as a on a.row_id = o.delivery_id and a.table_name = 'order_delivery_status'
+    cross join lateral (
+        select a.new_values - '{stage,tracking_number,note,updated_by,is_cancelled}'::text[] as columns
+    ) as changed
+    where a.action = 'update' and a.actor not like 'engine:%' and changed.columns <> '{}'
+    union all
+    select
+        h.created_at, 'person', h.actor,
+        format('%s %s by hand: %s', h.action, h.table_name, array_to_string(h.columns, ', ')),
+        'the next reconcile compares it with the shop'
+    from orders as o
+    inner join mirror.hand_edits as h
+        on h.store_id = o.store_id and h.source = o.source and h.entity = 'order' and h.source_id = o.source_id
+    union all
+    select
+        a.created_at, 'batch', a.actor,
+        case
+            when a.action = 'insert' then 'joined batch ' || (b.numbers ->> (a.new_values ->> 'batch_id'))
+            when a.action = 'delete' then 'left batch ' || (b.numbers ->> (a.old_values ->> 'batch_id'))
+            when a.new_values ? 'batch_id' then format(
+                'moved from batch %s to %s', b.numbers ->> (a.old_values ->> 'batch_id'), b.numbers ->> (a.new_values ->> 'batch_id')
+            )
+            else 'its batch was completed'
+        end,
+        'done'
+    from assignments as s
+    inner join mirror.audit_log as a on a.row_id = s.row_id and a.table_name = 'order_batch_assignments'
+    cross join lateral (
+        select jsonb_object_agg(i.id, i.batch_number) as numbers
+        from public.import_batches as i
+        where i.id::text in (a.new_values ->> 'batch_id', a.old_values ->> 'batch_id')
+    ) as b
+    where a.action <> 'update' or a.new_values ?| '{batch_id,is_open}'
+    union all
+    select
+        c.created_at, 'command', i.slug,
+        format('%s: %s', c.command, concat_ws(', tracking number ', c.payload ->> 'stage', c.payload ->> 'tracking_number')),
+        concat_ws(
+            ', ',
+            c.state::text || coalesce(': ' || c.reason, ''),
+            case when c.attempts > 1 then format('%s attempts', c.attempts) end,
+            case
+                when c.settled_at - c.created_at >= '1 second'
+                    then format('%s later', date_trunc('second', c.settled_at - c.created_at))
+            end
+        )
+    from orders as o
+    inner join mirror.outbox as c on c.order_summary_id = o.id
+    inner join mirror.integrations as i on i.id = c.integration_id
+    union all
+    select
+        k.created_at, 'conflict', k.mirror_changed_by,
+        format('the shop says %s, and here it is %s', k.engine_stage, k.mirror_stage),
+        coalesce(k.outcome, 'open: choose a side in mirror.sync_conflicts')
+    from orders as o
+    inner join mirror.sync_conflicts as k on k.order_summary_id = o.id
+    order by 1, 2, 4
+$$;
+
+comment on function mirror.why_order(text, text) is
+'The story of an order, in the order of time: each event, poll, person, batch or command that had to do with it or its customer, '
+'and what became of that; of the store with that slug, or of any. An order that never became a row is found by the events of '
+'it that wait or are dead.';
+revoke execute on function mirror.why_order(text, text) from public;
+grant execute on function mirror.why_order(text, text) to service_role;
 
 create trigger audit after update on mirror.webhook_events
 for each row

@@ -240,11 +240,13 @@ SERVICE_FUNCTIONS = (
     "mirror.take_turn",
     "mirror.text_array",
     "mirror.time_stages",
+    "mirror.told_events",
     "mirror.track_order",
     "mirror.upsert_customers",
     "mirror.upsert_orders",
     "mirror.uuid_v7",
     "mirror.verify_slice",
+    "mirror.why_order",
     "mirror.write_slice",
 )
 
