@@ -21,6 +21,9 @@ SESSION_POOLER_HOST = ".pooler.supabase.com"
 """Supabase's pooler: on this port it pools by transaction, on any other by session
 (https://supabase.com/docs/guides/database/connecting-to-postgres)."""
 
+FAULTS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What asyncpg raises; the last when a connection is cut at an awkward moment: "cannot switch to state …"."""
+
 CONNECT_SECONDS = 10
 CALL_SECONDS = 60
 """A call that takes longer is given up, and may be tried again."""
@@ -57,7 +60,7 @@ class PostgresDoor:
             if self._is_pooled:
                 await asyncio.Event().wait()
             connection = await asyncpg.connect(self._dsn, statement_cache_size=0)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except FAULTS as error:
             raise _translated(error) from error
         ended = asyncio.Event()
         connection.add_termination_listener(lambda _: ended.set())
@@ -65,7 +68,7 @@ class PostgresDoor:
             await connection.add_listener(channel, lambda *_: wake.set())
             wake.set()
             await ended.wait()
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except FAULTS as error:
             raise _translated(error) from error
         finally:
             connection.terminate()
@@ -79,7 +82,7 @@ class PostgresDoor:
     async def _fetch(self, query: str, arguments: dict[str, Any]) -> list[Any]:
         try:
             return await self._fetch_once(query, arguments)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except FAULTS as error:
             raise _translated(error) from error
 
     async def _fetch_once(self, query: str, arguments: dict[str, Any]) -> list[asyncpg.Record]:

@@ -259,3 +259,16 @@ async def test_a_slice_of_many_megabytes_goes_through(project: Project, connecti
     document = json.dumps([AWKWARD * 1000] * 200)
     async with connect(project) as door:
         assert await door.call("echo", p_value=document) == document
+
+
+async def test_a_connection_that_is_cut_at_an_awkward_moment_passes(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fetch(*_: Any) -> Any:
+        raise asyncpg.InternalClientError("cannot switch to state 12; another operation (2) is in progress")
+
+    async with connect(database) as door:
+        await door.call("get_status")
+        monkeypatch.setattr(asyncpg.Connection, "fetch", fetch)
+        with pytest.raises(Retry, match="cannot be reached"):
+            await door.call("get_status")
