@@ -37,26 +37,40 @@ class Process:
         self._child: asyncio.subprocess.Process | None = None
         self.has_ended = False
         """Whether it ended by itself at least once."""
-        self._is_killed = False
+        self._is_told_to_end = False
 
     async def keep_running(self) -> None:
         """Run it, again whenever it ends, until cancelled; then stop it."""
         try:
             while True:
                 code = await self._run()
-                if not self._is_killed:
+                if not self._is_told_to_end:
                     self.has_ended = True
                     log.error("process.ended", command=self._arguments[0], exit_code=code, action="starting it again")
-                self._is_killed = False
+                self._is_told_to_end = False
                 await asyncio.sleep(RESTART_SECONDS)
         finally:
             await self._stop()
 
-    def kill(self) -> None:
-        """End it in the middle of whatever it does (SIGKILL); `keep_running` starts it again."""
-        if self._child is not None and self._child.returncode is None:
-            self._is_killed = True
-            self._child.kill()
+    async def run_to_end(self) -> int:
+        """Run it once; return its exit code. Cancelled, stop it."""
+        try:
+            return await self._run()
+        finally:
+            await self._stop()
+
+    async def restart(self) -> None:
+        """Stop it in order and wait until it has ended; `keep_running` starts it again."""
+        self._is_told_to_end = True
+        await self._stop()
+
+    def kill(self) -> bool:
+        """End it in the middle of whatever it does (SIGKILL), if it runs; `keep_running` starts it again."""
+        if self._child is None or self._child.returncode is not None:
+            return False
+        self._is_told_to_end = True
+        self._child.kill()
+        return True
 
     async def _run(self) -> int:
         with self._output() as output:

@@ -11,8 +11,17 @@ from sync.records import DELIVERY_STAGES
 APPLICATION = "supabase/dashboard-table-editor"
 """As Studio names itself."""
 
+GONE = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
+"""What asyncpg raises when Postgres goes away."""
+
 SOME_DELIVERY = """
-    select s.id, s.stage::text
+    select s.id, s.stage::text, o.source_id
     from public.order_delivery_status as s
     inner join public.customer_orders_summary as o on o.id = s.order_summary_id
     where not s.is_cancelled and o.deleted_at is null
@@ -28,6 +37,8 @@ class Admins:
 
     def __init__(self, dsn: str, rate: float, *, seed: object) -> None:
         self.thrown: Counter[str] = Counter()
+        self.edited: set[str] = set()
+        """Orders that they edited, by the shop's ids."""
         self._dsn = dsn
         self._rate = rate
         self._choice = random.Random(f"{seed} admins")  # noqa: S311 - no secret
@@ -58,6 +69,7 @@ class Admins:
         row = await connection.fetchrow(SOME_DELIVERY, self._choice.random())
         if row is None:
             return
+        self.edited.add(row["source_id"])
         further = DELIVERY_STAGES[DELIVERY_STAGES.index(row["stage"]) + 1 :]
         try:
             if further and self._choice.random() < 0.6:

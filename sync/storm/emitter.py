@@ -75,6 +75,8 @@ class Emitter:
         """Ids of all events that were ever posted, rightly signed."""
         self.acknowledged: set[str] = set()
         """Ids of the events of which the mirror has said that they are committed."""
+        self.misled: set[str] = set()
+        """Ids of orders of which a stale state was told as if it were new: it stays in the delivery history."""
         self.wrongly_taken: list[str] = []
         """What it took although it was forged or cut short."""
         self._shop = shop
@@ -158,6 +160,7 @@ class Emitter:
         state = _State(key, read_at, self._shop.read(*key))
         if self._is("stale") and (earlier := self._earlier_state(key)):
             state = _State(key, read_at, earlier.document)
+            self.misled.add(key[1])
         else:
             self._earlier.append(state)
         return self._outgoing(state, note)

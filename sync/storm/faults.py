@@ -55,14 +55,14 @@ class Faults(msgspec.Struct, frozen=True):
 NONE = Faults(HookFaults(), ApiFaults())
 LIGHT = Faults(
     HookFaults(
-        doubled=0.05, delayed=0.05, outdated=0.02,
+        lost=0.01, doubled=0.05, delayed=0.05, stale=0.01, outdated=0.02,
         shuffled=0.2, truncated=0.01, forged=0.01, abandoned=0.01,
     ),
     ApiFaults(busy=0.02, unavailable=0.01, truncated=0.01, broken_off=0.01, slow=0.05, signed_out=0.01),
 )  # fmt: skip
 HEAVY = Faults(
     HookFaults(
-        doubled=0.20, delayed=0.20, outdated=0.10,
+        lost=0.10, doubled=0.20, delayed=0.20, stale=0.05, outdated=0.10,
         shuffled=0.5, truncated=0.05, forged=0.05, abandoned=0.05,
     ),
     ApiFaults(

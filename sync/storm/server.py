@@ -11,6 +11,7 @@ import random
 import signal
 import socket
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -26,6 +27,8 @@ from sync.storm.large_shop import LargeShop
 
 PATH = "/admin-api"
 SLOW_SECONDS = 1.0
+SESSION_SECONDS = 5.0
+"""All sessions end no more often: who has just logged in is let in."""
 DEAD_SECONDS = (1.0, 5.0)
 MOST_RETRY_AFTER = 2
 """Seconds: a shop that has enough for now says so in whole ones."""
@@ -42,6 +45,7 @@ class AdminApiServer:
         with bound_at(port) as probe:
             self._port: int = probe.getsockname()[1]
         self._server: LoopbackServer | None = None
+        self._signed_out_at = 0.0
 
     @property
     def url(self) -> str:
@@ -78,8 +82,9 @@ class AdminApiServer:
     async def _answer(self, headers: Mapping[str, str], body: bytes) -> Answer:
         if self._is("slow"):
             await asyncio.sleep(self._choice.uniform(0, SLOW_SECONDS))
-        if self._is("signed_out"):
+        if time.monotonic() > self._signed_out_at + SESSION_SECONDS and self._is("signed_out"):
             self._api.end_sessions()
+            self._signed_out_at = time.monotonic()
         if self._is("busy"):
             retry_after = str(self._choice.randint(1, MOST_RETRY_AFTER))
             return Answer(b"Too many requests", 429, {"retry-after": retry_after})

@@ -50,8 +50,6 @@ class Shop:
 
     def __init__(self, seed: object = 0) -> None:
         self.documents: dict[Entity, dict[str, Document]] = {"customer": {}, "order": {}}
-        self.delivered: set[str] = set()
-        """Orders whose delivery the mirror has set."""
         self.on_change: Callable[[Entity, str], None] = lambda *_: None
         self._choice = random.Random(f"{seed} shop")  # noqa: S311 - no secret
         self._actions: list[Callable[[], None]] = [getattr(self, f"_{name}") for name in ACTIONS]
@@ -102,7 +100,6 @@ class Shop:
         """Set an order's stage and tracking number; return whether there is such an order."""
         if source_id not in self.documents["order"]:
             return False
-        self.delivered.add(source_id)
         self._set_delivery(source_id, stage, tracking_number)
         return True
 

@@ -8,8 +8,9 @@ killed. Then the wind drops, the mirror comes to rest, and every entity is compa
 import asyncio
 import fcntl
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -23,6 +24,7 @@ from sync import embedded, interrupts
 from sync.database import connect
 from sync.embedded import OWNER, EmbeddedPostgres
 from sync.migrate import migrate
+from sync.processes import Process
 from sync.settings import Settings
 from sync.stack import SECRETS_VARIABLE, make_secret, running
 from sync.storm.admin_api import PASSWORD, USERNAME
@@ -39,9 +41,15 @@ DATABASE = "storm"
 DAEMONS = 2
 REST_SECONDS = 180
 """A mirror that takes longer to come to rest never does."""
+PAST = 400
+"""Things that happened in the shop before the mirror was there: for the backfill."""
 ADMINS_SHARE = 0.1
 """Of the rate of changes in the shop: edits by admins in the mirror."""
 
+LAPSE = (
+    "update mirror.webhook_events set available_at = now() where state = 'pending' and updated_at < $1",
+    "update mirror.outbox set available_at = now() where state = 'pending' and updated_at < $1",
+)
 MOVING = """
     select
         (select count(*) from mirror.webhook_events where state = 'pending')
@@ -118,35 +126,12 @@ class _Storm:
         self._api = AdminApiServer(self._shop, faults.api, seed=seed)
         hooks = f"{self._address}/hooks/{INTEGRATION}"
         self._emitter = Emitter(self._shop, hooks, self._secret, faults.hooks, seed=seed)
+        for _ in range(PAST):
+            self._shop.step()
         self._shop.on_change = self._emitter.note
         self._admins = Admins(dsn, weather.rate * ADMINS_SHARE, seed=seed)
-
-    async def run(self, server: EmbeddedPostgres) -> Verdict:
-        """Let it blow, let it rest, and judge."""
-        self._console.print(
-            f"Starting the API at [bold]{self._address}[/] and {DAEMONS} daemons (logs: {self._home}) …"
-        )
-        async with running(self._address, self._environment(), logs=self._home, daemons=DAEMONS) as processes:
-            havoc = Havoc(server, processes, self._weather.kill_every or 0, seed=self._weather.seed)
-            async with _beside(self._api.run(), self._emitter.run()):
-                began = time.monotonic()
-                async with _beside(*self._disturbances(havoc)):
-                    await self._blow()
-                    if self._weather.kill_every:
-                        await havoc.has_struck_all.wait()
-                abated = time.monotonic()
-                self._api.faults, self._emitter.faults = NONE.api, NONE.hooks
-                await self._rest()
-                rested = time.monotonic()
-                thrown = self._emitter.thrown + self._api.thrown + self._admins.thrown + havoc.thrown
-                verdict = await self._judge()
-        return msgspec.structs.replace(
-            verdict, seconds=abated - began, rest_seconds=rested - abated, thrown=dict(sorted(thrown.items()))
-        )
-
-    def _environment(self) -> dict[str, str]:
-        return {
-            "DATABASE_URL": self._dsn,
+        self._environment = {
+            "DATABASE_URL": dsn,
             SECRETS_VARIABLE: self._secret,
             "MIRROR_PORT": str(self._port),
             "MIRROR_LEASE_SECONDS": "5",
@@ -156,6 +141,35 @@ class _Storm:
             "VENDURE_API_USERNAME": USERNAME,
             "VENDURE_API_PASSWORD": PASSWORD,
         }
+        self._backfill = Process(["backfill", INTEGRATION], self._environment, home / "backfill.log")
+        self._filled = asyncio.Event()
+        self._offences: list[str] = []
+
+    async def run(self, server: EmbeddedPostgres) -> Verdict:
+        """Let it blow, let it rest, and judge."""
+        self._console.print(
+            f"Starting the API at [bold]{self._address}[/] and {DAEMONS} daemons (logs: {self._home}) …"
+        )
+        async with running(self._address, self._environment, logs=self._home, daemons=DAEMONS) as processes:
+            havoc = Havoc(server, [*processes, self._backfill], self._weather.kill_every or 0, seed=self._weather.seed)
+            async with _beside(self._api.run(), self._emitter.run(), self._fill()):
+                began = time.monotonic()
+                async with _beside(*self._disturbances(havoc)):
+                    await self._blow()
+                    if self._weather.kill_every:
+                        await havoc.has_struck_all.wait()
+                abated = time.monotonic()
+                self._api.faults, self._emitter.faults = NONE.api, NONE.hooks
+                await self._rest(processes[1:])
+                rested = time.monotonic()
+                verdict = await self._judge()
+        return msgspec.structs.replace(
+            verdict, seconds=abated - began, rest_seconds=rested - abated, thrown=self._thrown(havoc)
+        )
+
+    def _thrown(self, havoc: Havoc) -> dict[str, int]:
+        thrown = self._emitter.thrown + self._api.thrown + self._admins.thrown + havoc.thrown
+        return dict(sorted(thrown.items()))
 
     def _disturbances(self, havoc: Havoc) -> list[Coroutine[Any, Any, None]]:
         weather = self._weather
@@ -172,12 +186,42 @@ class _Storm:
                 self._shop.step()
                 progress.advance(task)
 
-    async def _rest(self) -> None:
-        """Wait until nothing moves any more. What still moves when patience ends is for the verdict to say."""
+    async def _fill(self) -> None:
+        """Read what was there before the mirror was, beside the hooks; begun again until it is complete."""
+        while not self._filled.is_set():
+            if await self._backfill.run_to_end() == 0:
+                self._filled.set()
+            await asyncio.sleep(1)
+
+    async def _rest(self, daemons: Sequence[Process]) -> None:
+        """Heal what the hooks did not tell, and wait until nothing moves any more.
+
+        What still moves when patience ends is for the verdict to say.
+        """
         self._console.print("The wind drops; the mirror comes to rest …")
-        with suppress(TimeoutError):
+        try:
             async with asyncio.timeout(REST_SECONDS):
+                await self._filled.wait()
+                await self._lapse(daemons)
                 await self._quiet()
+                await self._reconcile()
+                await self._quiet()
+        except TimeoutError:
+            self._offences.append(f"it did not come to rest within {REST_SECONDS} s")
+
+    async def _lapse(self, daemons: Sequence[Process]) -> None:
+        """Let the leases of those who were killed be over: it would take minutes until they lapse by themselves."""
+        await asyncio.gather(*(daemon.restart() for daemon in daemons))
+        stopped_at = datetime.now(UTC)
+        async with _connection(self._dsn) as connection:
+            for statement in LAPSE:
+                await connection.execute(statement, stopped_at)
+
+    async def _reconcile(self) -> None:
+        """Compare with the shop, and heal."""
+        heal = Process(["reconcile", INTEGRATION, "--fix"], self._environment, self._home / "reconcile.log")
+        if code := await heal.run_to_end():
+            self._offences.append(f"mirror reconcile {INTEGRATION} --fix ended with exit code {code}")
 
     async def _quiet(self) -> None:
         """Wait until nothing is on its way, in either direction.
@@ -190,21 +234,27 @@ class _Storm:
             await asyncio.sleep(0.1)
 
     async def _moving(self) -> bool:
-        """Tell whether anything waits in the mirror; a Postgres that is just coming back counts as moving."""
-        try:
-            async with _connection(self._dsn) as connection:
-                return bool(await connection.fetchval(MOVING))
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            return True
+        """Tell whether anything waits in the mirror."""
+        async with _connection(self._dsn) as connection:
+            return bool(await connection.fetchval(MOVING))
 
     async def _judge(self) -> Verdict:
         async with connect(self._dsn, connections=2) as database, _connection(self._dsn) as connection:
-            return await judge(database, connection, self._shop, self._emitter)
+            tangled = self._admins.edited | self._emitter.misled
+            verdict = await judge(database, connection, self._shop, self._emitter, tangled)
+        offences = verdict.offences + self._offences
+        return msgspec.structs.replace(verdict, offences=offences, converged=verdict.converged and not offences)
 
 
 @asynccontextmanager
 async def _connection(dsn: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(dsn)
+    """Connect, as soon as Postgres lets us in: it may be coming back from a blow."""
+    connection = None
+    while connection is None:
+        try:
+            connection = await asyncpg.connect(dsn)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+            await asyncio.sleep(0.2)
     try:
         yield connection
     finally:

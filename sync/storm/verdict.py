@@ -3,7 +3,7 @@
 Nothing here trusts the mirror's own sums: what follows from its rows is counted anew, in the most naive way.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import asyncpg
@@ -81,9 +81,10 @@ AUDITS = {
 INBOX = "select state::text, count(*) as events from mirror.webhook_events group by state order by state"
 STORED = "select event_id from mirror.webhook_events"
 LIVE: dict[Entity, str] = {
-    "customer": "select source_id from public.customers where deleted_at is null",
+    "customer": "select source_id from public.customers where deleted_at is null and source_version > '-infinity'",
     "order": "select source_id from public.customer_orders_summary where deleted_at is null",
 }
+"""What the mirror says is there. A bare reference is not: an order names a customer whom the shop has no more."""
 
 
 class Verdict(msgspec.Struct, kw_only=True):
@@ -106,9 +107,20 @@ class Verdict(msgspec.Struct, kw_only=True):
     """Sentences: what must not be."""
 
 
-async def judge(database: Database, connection: asyncpg.Connection, shop: Shop, emitter: Emitter) -> Verdict:
-    """Judge a mirror at rest."""
-    entities, differences = await _compared(database, connection, shop)
+async def judge(
+    database: Database,
+    connection: asyncpg.Connection,
+    shop: Shop,
+    emitter: Emitter,
+    tangled: Collection[str] = (),
+) -> Verdict:
+    """Judge a mirror at rest.
+
+    `tangled` are the ids of orders whose delivery history has more entries than the shop's: admins edited it in the
+    mirror, or the shop told an old state as if it were new. Where they are now must agree all the same, but for
+    cancelled ones: the shop is not told of them (`docs/decisions/0012-the-way-back-compares-three-values.md`).
+    """
+    entities, differences = await _compared(database, connection, shop, tangled)
     offences = await _offences(connection, emitter)
     return Verdict(
         converged=not differences and not offences,
@@ -120,7 +132,9 @@ async def judge(database: Database, connection: asyncpg.Connection, shop: Shop, 
     )
 
 
-async def _compared(database: Database, connection: asyncpg.Connection, shop: Shop) -> tuple[int, list[Difference]]:
+async def _compared(
+    database: Database, connection: asyncpg.Connection, shop: Shop, tangled: Collection[str]
+) -> tuple[int, list[Difference]]:
     """Compare every entity of the shop and every one of the mirror; return how many, and what differs."""
     rows = await database.rows("list_integrations")
     (row,) = (row for row in rows if row["slug"] == "vendure")
@@ -131,7 +145,7 @@ async def _compared(database: Database, connection: asyncpg.Connection, shop: Sh
         for entity, query in LIVE.items()
         for source_id in sorted(set(await _column(connection, query)) - set(shop.documents[entity]))
     ]
-    differences = [kept for difference in comparison.differences if (kept := _without_our_history(difference, shop))]
+    differences = [kept for difference in comparison.differences if (kept := _inexcusable(difference, shop, tangled))]
     return comparison.entities, differences + left
 
 
@@ -157,9 +171,14 @@ def _documents(shop: Shop) -> compare.Documents:
     )
 
 
-def _without_our_history(difference: Difference, shop: Shop) -> Difference | None:
-    """Leave out the history of a delivery that was changed here: it has our own entries beside the shop's."""
-    fields = [name for name in difference.fields if name != "stages" or difference.source_id not in shop.delivered]
+def _inexcusable(difference: Difference, shop: Shop, tangled: Collection[str]) -> Difference | None:
+    """Return what is left of a difference when what is as it should be is left out."""
+    excused = set()
+    if difference.entity == "order" and difference.source_id in tangled:
+        excused.add("stages")
+        if shop.documents["order"][difference.source_id]["state"] == "Cancelled":
+            excused |= {"delivery_stage", "tracking_number"}
+    fields = [name for name in difference.fields if name not in excused]
     return msgspec.structs.replace(difference, fields=fields) if fields else None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,20 +16,19 @@ from sync.storm.emitter import Emitter
 from sync.storm.faults import HookFaults
 from sync.storm.shop import Shop
 from sync.storm.verdict import Verdict, judge
-from tests.flow.test_cli import mirror as command
-from tests.flow.test_cli import read_until, staying
+from tests.flow.test_cli import command, read_until, staying
 from tests.hooks import SECRET
 from tests.mirror import Mirror
 
-TEN_SECONDS = ("--seconds", "10", "--rate", "40", "--kill-every", "1.5", "--seed", "7")
+SHORT = ("--seconds", "6", "--rate", "50", "--kill-every", "1", "--seed", "7")
 
 
 def test_a_mirror_whose_processes_and_postgres_are_killed_equals_the_shop_in_the_end(tmp_path: Path) -> None:
-    code, output = command(tmp_path, "storm", *TEN_SECONDS, "--json")
-    verdict = json.loads(output.splitlines()[-1])
-    assert (code, verdict["converged"]) == (0, True), output
+    done = subprocess.run(**command(tmp_path, "storm", *SHORT, "--json"), timeout=400, check=False)
+    verdict = json.loads(done.stdout.splitlines()[-1])
+    assert (done.returncode, verdict["converged"]) == (0, True), done.stdout
     assert verdict["entities"] > 100
-    assert {name for name in verdict["thrown"] if name.startswith("mirror: ")} == {
+    assert {name for name, times in verdict["thrown"].items() if times} >= {
         "mirror: kill -9 of the API",
         "mirror: kill -9 of a daemon",
         "mirror: kill -9 of all daemons",
@@ -113,7 +113,10 @@ async def test_a_mirror_that_is_told_half_misses_half(mirror: Mirror, emitter: E
     assert any(difference.fields == ["missing"] for difference in verdict.differences)
 
 
-COUNTED_TWICE = "update public.customers set total_orders = total_orders + 1 where total_orders > 0"
+COUNTED_TWICE = """
+    alter table public.customers disable trigger user;
+    update public.customers set total_orders = total_orders + 1 where total_orders > 0
+"""
 STAGE_COUNTED_TWICE = """
     insert into mirror.delivery_stage_counts (store_id, stage, orders)
     select store_id, stage, 1 from mirror.delivery_stage_counts limit 1

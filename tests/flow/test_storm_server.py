@@ -13,12 +13,16 @@ import httpx
 import pytest
 
 from sync.engines.base import Context
+from sync.engines.registry import ENGINES
 from sync.engines.vendure.engine import Vendure
-from sync.records import Customer, Deletion, Entity, Order, Record
+from sync.errors import Reject
+from sync.records import Customer, Deletion, Delivery, Entity, Order, Record
+from sync.settings import Credentials
 from sync.storm.admin_api import API_KEY, PASSWORD, TOKEN_HEADER, USERNAME
 from sync.storm.faults import ApiFaults
 from sync.storm.large_shop import BEGAN, ORDERS_PER_CUSTOMER, LargeShop
 from sync.storm.server import AdminApiServer
+from sync.storm.shop import Shop
 
 KEY = {"vendure-api-key": API_KEY}
 COUNT = "query ($entity: MirrorEntity!, $since: DateTime) { mirrorCount(entity: $entity, since: $since) }"
@@ -178,3 +182,47 @@ async def test_a_large_shop_is_served_by_a_process_of_its_own() -> None:
     child.terminate()
     assert await child.wait() == 0
     assert mapped(event).source_id == "1000000"
+
+
+HEAVY = {"unavailable": 0.1, "truncated": 0.1, "broken_off": 0.1, "signed_out": 0.1}
+
+
+@pytest.mark.parametrize("let_in", [{"api_key": API_KEY}, {"username": USERNAME, "password": PASSWORD}])
+async def test_the_mirrors_client_reads_all_of_it_through_every_fault(
+    let_in: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sync.engines.vendure.client.rest", lambda _: 0.01)
+    async with (
+        large_shop(300, **HEAVY) as (server, _),
+        ENGINES["vendure"].connect(Credentials(api_url=server.url, **let_in)) as client,
+    ):
+        ids: list[str] = []
+        position: str | None = None
+        while len(ids) < await client.count("order"):
+            slice_ = await client.sweep("order", position=position, limit=20)
+            ids += [fingerprint.source_id for fingerprint in slice_.fingerprints]
+            position = slice_.position
+        events = await client.fetch("order", ids)
+    assert sorted(event.entity_id or "" for event in events) == sorted(ids)
+    assert len(set(ids)) == 300
+    assert {fault for fault, times in server.thrown.items() if times} >= {f"api: {fault}" for fault in HEAVY}
+
+
+async def test_the_mirrors_client_sets_a_delivery() -> None:
+    shop = Shop(1)
+    for _ in range(100):
+        shop.step()
+    source_id = next(iter(shop.documents["order"]))
+    server = AdminApiServer(shop, ApiFaults())
+    running = asyncio.create_task(server.run())
+    async with ENGINES["vendure"].connect(Credentials(api_url=server.url, api_key=API_KEY)) as client:
+        await server.listening()
+        await client.set_delivery(source_id, Delivery(stage="ARRIVED", tracking_number="ADM-7"))
+        with pytest.raises(Reject, match="could be found"):
+            await client.set_delivery("0", Delivery(stage="ARRIVED", tracking_number=None))
+        (event,) = await client.fetch("order", [source_id])
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    (order,) = Vendure().map(event.event_type, bytes(event.payload), Context(phone_region="LK"))
+    assert isinstance(order, Order)
+    assert (order.delivery_stage, order.tracking_number) == ("ARRIVED", "ADM-7")
