@@ -48,12 +48,7 @@ class Admins:
         while True:
             try:
                 await self._work()
-            except (
-                OSError,
-                asyncpg.PostgresConnectionError,
-                asyncpg.InterfaceError,
-                asyncpg.OperatorInterventionError,
-            ):
+            except GONE:
                 await asyncio.sleep(0.5)
 
     async def _work(self) -> None:
