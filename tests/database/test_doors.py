@@ -16,7 +16,6 @@ import pytest
 from sync.database import Database, connect
 from sync.errors import Await, Reject, Retry, SyncError
 from sync.settings import Project
-from tests.factory import address as postal_address
 from tests.factory import customer_changed, order_changed
 from tests.mirror import Mirror
 from tests.rest.gateway import PUBLISHABLE_KEY, Gateway
@@ -43,7 +42,7 @@ SAMPLES: dict[str, Sequence[Any]] = {
 }
 SAMPLES |= {f"{name}[]": [[*values, None], []] for name, values in SAMPLES.items() if name != "interval"}
 
-# Enums are text, and rows are for SQL: Python gives documents.
+# Enums are text; rows and names of tables are for SQL: Python gives documents.
 TYPES = """
     select distinct format_type(coalesce(nullif(t.typbasetype, 0), t.oid), null)
     from pg_proc as p
@@ -52,6 +51,7 @@ TYPES = """
     where p.pronamespace = 'mirror'::regnamespace and p.prorettype <> 'trigger'::regtype
       and has_function_privilege('service_role', p.oid, 'execute')
       and coalesce((select e.typtype from pg_type as e where e.oid = t.typelem), t.typtype) not in ('c', 'e')
+      and t.oid <> 'regclass'::regtype
       and (t.oid <> 'record'::regtype or p.proallargtypes is null)
 """
 
@@ -131,20 +131,22 @@ async def test_defaults_may_be_left_out(doors: Doors) -> None:
 
 
 async def test_what_the_mirror_reads_is_equal(doors: Doors, mirror: Mirror) -> None:
-    order = order_changed("7", 1, customer={"id": "1"}, shippingAddress=postal_address("1"))
-    await mirror.take(customer_changed("1", 1, phoneNumber="077 123 4567", lastName=AWKWARD), order)
-    phone = await mirror.connection.fetchval("select contact_phone from public.customer_orders_summary")
+    customer = customer_changed("1", 1, phoneNumber="077 123 4567", lastName=AWKWARD)
+    await mirror.take(customer, order_changed("7", 1, customer={"id": "1"}))
+    await mirror.connection.execute("update public.customer_orders_summary set contact_phone = '94771234567'")
     reads: list[tuple[str, dict[str, Any]]] = [
         ("read_customers", {"p_integration_id": mirror.integration, "p_source_ids": ["1", AWKWARD]}),
         ("read_orders", {"p_integration_id": mirror.integration, "p_source_ids": ["7"]}),
-        ("track_order", {"p_store_slug": "default", "p_order_code": "CODE7", "p_phone": phone}),
+        ("track_order", {"p_store_slug": "default", "p_order_code": "CODE7", "p_phone": "94771234567"}),
         ("track_order", {"p_store_slug": "default", "p_order_code": AWKWARD, "p_phone": ""}),
-        ("get_status", {}),
         ("pending_migrations", {"p_versions": ["1", "20261120000000"]}),
     ]
+    found = []
     for function, arguments in reads:
         here, there = [await door.call(function, **arguments) for door in doors]
         assert plain(here) == plain(there)
+        found.append(there)
+    assert [value is None for value in found] == [False, False, False, True, False]
     for function in ("list_integrations", "list_stores"):
         here, there = [[plain(row) for row in await door.rows(function)] for door in doors]
         assert here == there
