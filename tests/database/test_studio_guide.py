@@ -16,6 +16,8 @@ FOR_PROGRAMS = {
     "claim … holds only … of the … events that it settles",
     "another transaction brought one of these customers at the same moment",
     "mirror.…(…) is no function that … may call",
+    "not tried: the events before it took too long",
+    "another process has taken the run over",
 }
 NO_ORDER = "There … with the code …."
 CODE_MESSAGES = ["There is no order with the code ….", "There are orders of several stores with the code …."]
