@@ -9,6 +9,8 @@ create type mirror.event_columns as (
 create function mirror.accept_events(p_events json) returns boolean[]
 language plpgsql
 set search_path = ''
+-- Planned once a connection. How many events come is known beforehand, and would have Postgres plan each call anew.
+set plan_cache_mode = 'force_generic_plan'
 as $$
 declare
     v_events mirror.event_columns := json_populate_record(null::mirror.event_columns, p_events);
@@ -30,6 +32,7 @@ begin
         where not exists (
             select from mirror.seen_events as s
             where s.integration_id = firsts.integration_id and s.event_id = firsts.event_id
+            offset 0 -- one look-up each: joined, the table would be read by what it held when a connection began
         )
         order by integration_id, event_id
         on conflict (integration_id, event_id) do nothing
