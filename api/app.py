@@ -11,6 +11,7 @@ from api.hooks import hook_route
 from api.integrations import Integrations
 from api.problems import exception_handlers
 from api.tracking import tracking_route
+from api.watch import watch_routes
 from sync.database import Database
 from sync.intake import Intake
 from sync.settings import Settings, SettingsError
@@ -42,6 +43,7 @@ def create_app(settings: Settings) -> Litestar:
             tracking_route(database),
             live,
             readiness_route(database),
+            *watch_routes(database, metrics_token=settings.metrics_token),
         ],
         lifespan=[opened],
         exception_handlers=exception_handlers(),

@@ -40,7 +40,7 @@ from sync.reconcile import Reconciled
 from sync.reconcile import reconcile as run_reconcile
 from sync.records import Entity
 from sync.replay import ReplayError
-from sync.report import Status, print_status
+from sync.report import print_status
 from sync.runs import ENTITIES
 from sync.settings import Address, Settings, SettingsError, load_settings
 from sync.sources import open_source
@@ -54,6 +54,7 @@ from sync.stack import (
     pending_migrations,
     running,
 )
+from sync.status import Status
 from sync.storm.faults import LEVELS
 from sync.storm.report import print_verdict
 from sync.storm.storm import StormError, Weather, run_storm
@@ -309,8 +310,7 @@ def _utc(moment: datetime | None) -> datetime | None:
 @command
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(settings: Settings, as_json: bool) -> None:
-    """Show the inbox by state, the lag, dead letters and rows per table."""
-
+    """Show alarms, the inbox by state, the lag, dead letters, the last runs and their drift, and rows per table."""
     answer: str = _ask(settings, lambda database: database.call("get_status"))
     if as_json:
         click.echo(answer)

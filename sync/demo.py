@@ -28,6 +28,7 @@ from sync.recording import load_recording
 from sync.replay import deliveries, replay
 from sync.settings import Settings
 from sync.stack import SECRETS_VARIABLE, make_secret, running
+from sync.status import Status, read_status
 
 INTEGRATION = "vendure"
 DRAIN_SECONDS = 60
@@ -115,10 +116,10 @@ async def _demonstrate(ground: Ground, home: Path, console: Console, *, stay: bo
     return not comparison.differences and not status.inbox["dead"]
 
 
-async def drained(database: Database) -> report.Status:
+async def drained(database: Database) -> Status:
     """Wait until no event is pending; return the status then."""
     for _ in range(DRAIN_SECONDS * 10):
-        status = msgspec.json.decode(await database.call("get_status"), type=report.Status)
+        status = await read_status(database)
         if not status.inbox["pending"]:
             return status
         await asyncio.sleep(0.1)

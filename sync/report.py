@@ -1,7 +1,6 @@
 """What `mirror demo` and `mirror status` print: counts in tables, an order to follow, and where to look."""
 
 import httpx
-import msgspec
 from rich.console import Console
 from rich.table import Table
 
@@ -9,29 +8,18 @@ from sync.compare import Comparison, Documents
 from sync.engines.vendure.documents import OrderDocument
 from sync.records import DELIVERY_STAGES
 from sync.replay import Tally
+from sync.status import Status, Watched
 
 DIFFERENCES_SHOWN = 20
 
 
-class DeadLetter(msgspec.Struct):
-    """An event that could not be applied."""
-
-    event_id: str
-    event_type: str
-    reason: str
-
-
-class Status(msgspec.Struct):
-    """What `mirror.get_status()` returns."""
-
-    inbox: dict[str, int]
-    lag_seconds: float
-    dead_letters: list[DeadLetter]
-    tables: dict[str, int]
-
-
 def print_status(console: Console, status: Status) -> None:
-    """Print the inbox by state, the lag, the newest dead letters, and rows per table."""
+    """Print alarms, the inbox by state, the lag, the newest dead letters, runs and drift, and rows per table."""
+    for alarm in status.alarms:
+        since = f"{alarm.since:%Y-%m-%d %H:%M} (UTC)"
+        console.print(
+            f"[bold red]alarm[/] {alarm.integration}: {alarm.alarm} since {since}; {alarm.detail}", highlight=False
+        )
     table = Table(title="Inbox", title_justify="left")
     table.add_column("state")
     table.add_column("events", justify="right")
@@ -39,7 +27,10 @@ def print_status(console: Console, status: Status) -> None:
         table.add_row(state, f"{events:,}")
     console.print(table)
     console.print(f"Lag: {status.lag_seconds:.1f} s (age of the oldest pending event)")
+    console.print(f"Commands that wait for an engine: {status.outbox_waiting:,}")
     _print_dead_letters(console, status)
+    for watched in status.integrations:
+        _print_integration(console, watched)
     console.print(_tables(status))
 
 
@@ -81,6 +72,33 @@ def print_where_to_look(console: Console, address: str, psql: str) -> None:
 def _print_dead_letters(console: Console, status: Status) -> None:
     for letter in status.dead_letters:
         console.print(f"[red]dead[/] {letter.event_type} {letter.event_id}: {letter.reason}")
+
+
+def _print_integration(console: Console, watched: Watched) -> None:
+    if watched.last_hook_at is None:
+        console.print(f"{watched.slug}: no hook has come yet.")
+    else:
+        usual = "still learning" if watched.usual_seconds is None else f"usually within {_span(watched.usual_seconds)}"
+        console.print(f"{watched.slug}: last hook {_span(watched.silent_seconds or 0)} ago ({usual})", highlight=False)
+    for run in watched.runs:
+        what = run.state if run.reason is None else f"{run.state}: {run.reason}"
+        console.print(f"  {run.kind} of {run.began_at:%Y-%m-%d %H:%M} (UTC): {what}", highlight=False)
+    if not any(run.kind == "backfill" for run in watched.runs):
+        console.print(f"  never brought over: `mirror backfill {watched.slug}` does it, and proves that all is here.")
+    for each in watched.drift:
+        console.print(
+            f"  {each.entity}s at the last reconcile: "
+            f"{each.missing:,} missing, {each.stale:,} stale, {each.gone:,} gone; "
+            f"of {each.never_sent:,} no hook was sent; {each.differing:,} differ still",
+            highlight=False,
+        )
+
+
+def _span(seconds: float) -> str:
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def _hooks(tally: Tally, status: Status) -> Table:

@@ -19,6 +19,8 @@ PUBLISHABLE_PREFIX = "sb_publishable_"
 MIN_SECRET_BYTES = 24
 """Standard Webhooks, "Signature scheme": between 24 and 64 bytes."""
 
+MIN_TOKEN_LENGTH = 16
+
 CREDENTIALS = {
     "api_url": "API_URL",
     "api_key": "API_KEY",
@@ -69,6 +71,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """`MIRROR_POLL_SECONDS`: how often the daemon looks for events when no notification comes."""
     database_connections: int
     """`MIRROR_DATABASE_CONNECTIONS`: connections that each process opens to the database, at the most."""
+    metrics_token: str | None
+    """`MIRROR_METRICS_TOKEN`: whoever sends it may read /metrics. None: there are no metrics."""
 
     @property
     def database(self) -> Address | None:
@@ -107,6 +111,7 @@ def load_settings() -> Settings:
         "lease_seconds": env.int("MIRROR_LEASE_SECONDS", 60, validate=_between(1, 3600)),
         "poll_seconds": env.float("MIRROR_POLL_SECONDS", 2.0, validate=_between(0.05, 3600)),
         "database_connections": env.int("MIRROR_DATABASE_CONNECTIONS", 4, validate=_between(1, 100)),
+        "metrics_token": env.str("MIRROR_METRICS_TOKEN", None, validate=_is_long_token),
     }
     try:
         env.seal()
@@ -190,6 +195,11 @@ def _messages(error: EnvValidationError) -> dict[str, list[str]]:
 def _listed(messages: dict[str, list[str]]) -> str:
     lines = [f"  {name}: {' '.join(map(str, texts))}" for name, texts in sorted(messages.items())]
     return "The environment is not right:\n" + "\n".join(lines)
+
+
+def _is_long_token(value: str | None) -> None:
+    if value is not None and len(value) < MIN_TOKEN_LENGTH:
+        raise ValidationError(f"must have at least {MIN_TOKEN_LENGTH} characters; `openssl rand -hex 16` makes one.")
 
 
 def _is_postgres_url(value: str | None) -> None:

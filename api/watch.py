@@ -1,0 +1,100 @@
+"""`GET /health/sync` and `GET /metrics`: whether the mirror still follows its engines, for whoever keeps watch.
+
+Both read the same status, at most once a second however many ask. `/health/sync` is for a monitor that calls somebody;
+a load balancer asks `/health/ready`, for an engine that is silent is no reason to send its hooks elsewhere. `/metrics`
+tells how many orders there are: it is there only with a token.
+"""
+
+import secrets
+from collections.abc import Iterator
+from typing import Any
+
+from litestar import Request, Response, get
+from litestar.exceptions import NotAuthorizedException
+from litestar.handlers import HTTPRouteHandler
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+
+from api.cached import Cached
+from sync.database import Database
+from sync.status import Status, Watched, read_status
+
+ALARMS = ("silence", "hooks_not_sent", "reconcile_incomplete", "reconcile_refused")
+"""As `mirror.list_alarms()` names them."""
+
+
+def watch_routes(database: Database, *, metrics_token: str | None) -> list[HTTPRouteHandler]:
+    """Return the routes; that of the metrics only if there is a token for it."""
+    status = Cached(lambda: read_status(database))
+
+    @get("/health/sync", tags=["health"])
+    async def sync() -> Response[dict[str, Any]]:
+        """Say that the mirror follows its engines; 503 while an alarm is on, with its name."""
+        alarms = [
+            {"integration": alarm.integration, "alarm": alarm.alarm, "since": alarm.since}
+            for alarm in (await status.refreshed()).alarms
+        ]
+        content = {"status": "degraded" if alarms else "ok", "alarms": alarms}
+        return Response(content, status_code=503 if alarms else 200)
+
+    @get("/metrics", tags=["health"])
+    async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
+        """Say in Prometheus' text format how the mirror does. Send the token as `Authorization: Bearer …`."""
+        given = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if not secrets.compare_digest(given.encode(), (metrics_token or "").encode()):
+            raise NotAuthorizedException("The token of MIRROR_METRICS_TOKEN is missing, or is another one.")
+        return Response(render(await status.refreshed()), media_type=CONTENT_TYPE_LATEST)
+
+    return [sync, metrics] if metrics_token else [sync]
+
+
+def render(status: Status) -> bytes:
+    """Return a status as Prometheus' text."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Status(status))
+    text: bytes = generate_latest(registry)
+    return text
+
+
+class _Status(Collector):
+    def __init__(self, status: Status) -> None:
+        self._status = status
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        status = self._status
+        yield _gauge("mirror_events", "Events in the inbox by what became of them.", "state", status.inbox)
+        yield GaugeMetricFamily("mirror_lag_seconds", "Age of the oldest pending event.", status.lag_seconds)
+        yield GaugeMetricFamily("mirror_outbox_waiting", "Commands that wait for an engine.", status.outbox_waiting)
+        yield _gauge("mirror_rows", "Rows by table; estimated where there are many.", "table", status.tables)
+        yield from _of_integrations(status.integrations)
+        alarms = GaugeMetricFamily("mirror_alarm", "1 while the alarm is on.", labels=("integration", "alarm"))
+        on = {(alarm.integration, alarm.alarm) for alarm in status.alarms}
+        for watched in status.integrations:
+            for name in ALARMS:
+                alarms.add_metric((watched.slug, name), (watched.slug, name) in on)
+        yield alarms
+
+
+def _of_integrations(integrations: list[Watched]) -> Iterator[GaugeMetricFamily]:
+    silence = GaugeMetricFamily("mirror_silence_seconds", "Since the last hook.", labels=("integration",))
+    limit = GaugeMetricFamily("mirror_silence_alarm_seconds", "From here on it is an alarm.", labels=("integration",))
+    drift = GaugeMetricFamily(
+        "mirror_drift", "What the last reconcile found to differ.", labels=("integration", "entity", "kind")
+    )
+    for watched in integrations:
+        for family, seconds in ((silence, watched.silent_seconds), (limit, watched.alarm_seconds)):
+            if seconds is not None:
+                family.add_metric((watched.slug,), seconds)
+        for each in watched.drift:
+            for kind in ("missing", "stale", "gone", "never_sent", "differing"):
+                drift.add_metric((watched.slug, each.entity, kind), getattr(each, kind))
+    yield from (silence, limit, drift)
+
+
+def _gauge(name: str, meaning: str, label: str, values: dict[str, int]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, meaning, labels=(label,))
+    for value, count in values.items():
+        family.add_metric((value,), count)
+    return family
