@@ -447,7 +447,9 @@ def _ask(settings: Settings, question: Callable[[Database], Awaitable[Answer]]) 
 @command
 @click.option("--seconds", type=click.FloatRange(1), default=30, show_default=True, help="How long it blows.")
 @click.option("--rate", type=click.FloatRange(0.1), default=50, show_default=True, help="Changes in the shop a second.")
-@click.option("--faults", type=click.Choice(list(LEVELS)), default="heavy", show_default=True)
+@click.option(
+    "--faults", type=click.Choice(list(LEVELS)), default="heavy", show_default=True, help="How much goes wrong."
+)
 @click.option("--seed", type=int, help="Of what happens; one of its own each time if not given.")
 @click.option("--admin-edits", is_flag=True, help="Admins set stages and tracking numbers in the mirror meanwhile.")
 @click.option(

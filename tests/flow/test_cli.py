@@ -319,5 +319,5 @@ def test_every_command_and_option_is_explained(name: str) -> None:
     found = main.commands[name]
     assert found.help
     assert all(option.help for option in found.params if isinstance(option, click.Option))
-    with click.Context(found, info_name=name) as context:
+    with click.Context(found, info_name=name, terminal_width=200) as context:
         assert found.help.splitlines()[0] in found.get_help(context)
