@@ -145,6 +145,23 @@ async def test_what_is_not_in_the_inbox_is_counted_and_not_compared(shop: Mirror
     assert done.comparison.equal == 6
 
 
+async def test_what_a_backfill_brought_is_called_by_its_run(shop: Mirror, database: str) -> None:
+    await shop.connection.execute("delete from mirror.webhook_events where entity_id = '7'")
+    run = await shop.connection.fetchval(
+        "insert into mirror.sync_runs (integration_id, kind, options, state, finished_at) "
+        "values ($1, 'backfill', '{}', 'complete', now()) returning id",
+        shop.integration,
+    )
+    await shop.connection.execute(
+        "insert into mirror.sync_receipts (run_id, entity, slice, read_at, counted, listed, written, unchanged, "
+        "skipped, vanished, tombstoned, rejected, source_hash, content_hash, written_ids) "
+        "values ($1, 'order', 0, now(), 1, 1, 1, 0, 0, 0, 0, 0, 'x', 'x', '{7}')",
+        run,
+    )
+    done = await rebuilt(database)
+    assert (differing(done), done.comparison.elsewhere) == ([], {f"by backfill {run}": 1})
+
+
 async def test_what_was_pruned_is_so_called_however_old_the_dead_events_are_that_stay(
     shop: Mirror, database: str
 ) -> None:
