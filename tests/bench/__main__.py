@@ -1,9 +1,9 @@
 """`python -m tests.bench [--json FILE] [--quick] [--share S] [--orders N]`: throughput, as ratios to floors, and waits.
 
 Each round measures the mirror and its floors one after the other, on a Postgres of the run's own. A ratio is the median
-of its rounds, so that what else the machine does weighs on both sides. Then shops are made: to have grown, and to be
-asked for reports. What is measured: `docs/performance.md`. It ends with 1, and says which, if a figure
-does not come to that share of its target (`tests/bench/targets.py`).
+of its rounds, so that what else the machine does weighs on both sides. Then shops are made: to be backfilled, to
+have grown, and to be asked for reports. What is measured: `docs/performance.md`. It ends with 1, and says which, if a
+figure does not come to that share of its target (`tests/bench/targets.py`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import msgspec
 
 from sync.migrate import migrate
 from tests.bench.growth import growth_of, measure_growth
+from tests.bench.memory import measure_memory
 from tests.bench.reports import measure_reports
 from tests.bench.rounds import Rates, Size, measure_round
 from tests.bench.targets import TARGETS, missed
@@ -33,6 +34,7 @@ RATIOS = {
     "apply_vs_copy": ("apply", "binary COPY"),
     "apply_vs_per_row": ("apply", "upsert a row"),
     "apply_rtt5_vs_per_row": ("apply, 5 ms away", "upsert a row, 5 ms away"),
+    "backfill_vs_dlt": ("backfill", "dlt"),
     "track_vs_bare_route": ("track", "bare order route"),
     "track_vs_function": ("track", "the SQL function alone"),
 }
@@ -45,12 +47,14 @@ class Extent(msgspec.Struct, frozen=True):
     round: Size
     grown: tuple[int, int]
     """Orders of the two shops that new orders are applied to."""
+    backfilled: int
+    """Orders of the shop whose backfill's memory is watched."""
     asked: int
     """Orders of the shop that reports are asked of."""
 
 
-FULL = Extent(Size(10_000, 2_000, 5_000), (20_000, 2_000_000), 1_000_000)
-QUICK = Extent(Size(2_000, 300, 1_000), (2_000, 20_000), 20_000)
+FULL = Extent(Size(10_000, 2_000, 5_000), (20_000, 2_000_000), 1_000_000, 1_000_000)
+QUICK = Extent(Size(2_000, 300, 1_000), (2_000, 20_000), 20_000, 20_000)
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -58,6 +62,7 @@ class Measured(msgspec.Struct, frozen=True):
 
     rounds: list[Rates]
     growth: dict[str, list[float]]
+    memory: dict[str, float]
     reports: dict[str, float]
 
     def medians(self) -> Rates:
@@ -75,6 +80,7 @@ class Measured(msgspec.Struct, frozen=True):
             **{name: statistics.median(of_rounds) for name, of_rounds in self.ratios().items()},
             "growth": growth_of(self.growth),
             **{name: medians[name] for name in WAITS},
+            **self.memory,
             **self.reports,
         }
 
@@ -109,9 +115,11 @@ def measure(extent: Extent) -> Measured:
         for number in range(ROUNDS):
             sys.stderr.write(f"round {number + 1} of {ROUNDS}\n")
             rounds.append(measure_round(server, template, extent.round))
+        sys.stderr.write(f"a backfill of {extent.backfilled:,} orders\n")
+        memory = measure_memory(server, template, extent.backfilled)
         growth = measure_growth(server, extent.grown, extent.round.count, ROUNDS)
         sys.stderr.write(f"a shop of {extent.asked:,} orders, to be asked\n")
-        return Measured(rounds, growth, asyncio.run(measure_reports(server, extent.asked)))
+        return Measured(rounds, growth, memory, asyncio.run(measure_reports(server, extent.asked)))
 
 
 def show(measured: Measured) -> None:

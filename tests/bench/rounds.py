@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import asyncpg
 import msgspec
 
-from tests.bench import apply, lag, load, per_row, routes
+from tests.bench import apply, backfill, lag, load, per_row, routes
 from tests.bench.shop import ORDERS_PER_CUSTOMER, order_code, phone
 from tests.bench.slow_line import slow_line
 from tests.hooks import SECRET
@@ -35,13 +35,14 @@ class Size(msgspec.Struct, frozen=True):
 
 def measure_round(server: TestServer, template: str, size: Size) -> Rates:
     """Measure everything once, in databases of the round's own."""
-    with _databases(server, template, 7) as names:
-        hooks, applied, copied, upserted, far, far_upserted, waiting = (server.owner(name) for name in names)
+    with _databases(server, template, 8) as names:
+        hooks, applied, copied, upserted, far, far_upserted, filled, waiting = (server.owner(name) for name in names)
         return {
             **accept(hooks, size.count),
             **asyncio.run(apply_all(applied, copied, size.count)),
             "upsert a row": asyncio.run(per_row.upsert_rows(upserted, apply.map_all(size.peer_orders))),
             **apply_from_afar(far, far_upserted, size),
+            **backfill.measure_backfill(filled, server.superuser(names[6]), size.count),
             **lag_of(waiting, size.lag_hooks),
             **track(applied, size.count),
         }

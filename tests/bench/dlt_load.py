@@ -1,0 +1,76 @@
+"""`python -m tests.bench.dlt_load DSN FILE`: the documents of a file into Postgres by dlt, merged by their ids.
+
+Tuned as its documentation advises: rows go by COPY (csv), nested objects stay JSON but for an order's lines, workers
+and buffers are larger than by default. It keeps no versions, no keys between tables, no statistics. Prints the seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+TUNING = {
+    "RUNTIME__DLTHUB_TELEMETRY": "false",
+    "RUNTIME__LOG_LEVEL": "CRITICAL",
+    "DATA_WRITER__BUFFER_MAX_ITEMS": "20000",
+    "NORMALIZE__WORKERS": "2",
+    "NORMALIZE__DATA_WRITER__FILE_MAX_ITEMS": "20000",
+    "EXTRACT__DATA_WRITER__FILE_MAX_ITEMS": "10000",
+    "LOAD__WORKERS": "8",
+}
+
+
+def load(dsn: str, file: Path) -> float:
+    """Load customers and orders; return the seconds that it took."""
+    os.environ |= TUNING
+    import dlt  # noqa: PLC0415 - it reads its settings from the environment
+
+    @dlt.resource(primary_key="id", write_disposition={"disposition": "merge", "strategy": "upsert"})
+    def customers() -> Iterator[list[dict[str, Any]]]:
+        yield from _documents(file, "customer.changed")
+
+    @dlt.resource(primary_key="id", write_disposition={"disposition": "merge", "strategy": "upsert"})
+    def orders() -> Iterator[list[dict[str, Any]]]:
+        yield from _documents(file, "order.changed")
+
+    for resource, nested in ((customers, ("user", "groups", "customFields")), (orders, NESTED)):
+        resource.apply_hints(columns={name: {"data_type": "json"} for name in nested})
+    with tempfile.TemporaryDirectory() as folder:
+        pipeline = dlt.pipeline(
+            "bench", pipelines_dir=folder, destination=dlt.destinations.postgres(dsn), dataset_name="dlt"
+        )
+        started = time.perf_counter()
+        pipeline.run([customers(), orders()], loader_file_format="csv")
+        return time.perf_counter() - started
+
+
+NESTED = (
+    "customer",
+    "shippingAddress",
+    "billingAddress",
+    "payments",
+    "fulfillments",
+    "discounts",
+    "shippingLines",
+    "couponCodes",
+    "customFields",
+    "deliveryStageChanges",
+    "aggregateOrder",
+)
+
+
+def _documents(file: Path, event_type: str) -> Iterator[list[dict[str, Any]]]:
+    decoder = msgspec.json.Decoder(list[dict[str, Any]])
+    for line in file.read_bytes().splitlines():
+        yield [event["data"] for event in decoder.decode(line) if event["type"] == event_type]
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{load(sys.argv[1], Path(sys.argv[2])):.3f}\n")
