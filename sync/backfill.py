@@ -42,7 +42,7 @@ async def backfill(  # noqa: PLR0913 - each narrows it in its own way
         Retry: the engine or the database is away for too long, or (Busy) a run is in hand; what was read is kept.
         Reject: the engine or the database refuses to be asked.
     """
-    options = Options(entities=entities, since=since, is_full=since is None)
+    options = Options(entities=entities, since=since, is_full=since is None and set(entities) == set(ENTITIES))
     async with open_run(database, source.integration_id, "backfill", options, restart=restart, waits=waits) as run:
         passes = Passes(run, source, fix=True, since=since, progress=progress or Unwatched())
         summaries = [await passes.read(entity) for entity in entities]

@@ -298,9 +298,11 @@ def _going_on() -> Iterator[None]:
     try:
         yield
     except Retry as error:
-        raise _Failed(f"{error.reason}. What was read is kept: the same command goes on from there.") from None
+        raise _Failed(
+            f"{error.reason.rstrip('.')}. What was read is kept: the same command goes on from there."
+        ) from None
     except Reject as error:
-        raise _Failed(f"{error.reason}.") from None
+        raise _Failed(f"{error.reason.rstrip('.')}.") from None
 
 
 def _utc(moment: datetime | None) -> datetime | None:

@@ -114,7 +114,9 @@ def print_reconciled(console: Console, reconciled: Reconciled, *, fix: bool) -> 
     if fix:
         for entity, differing in reconciled.differing.items():
             _print_differing(console, entity, differing)
-    _print_ending(console, reconciled.ending, "Complete: the mirror equals the engine.")
+    waiting = 0 if fix else sum(summary.on_its_way for summary in reconciled.summaries)
+    but = f", but for {waiting:,} of which the hook is on its way" if waiting else ""
+    _print_ending(console, reconciled.ending, f"Complete: the mirror equals the engine{but}.")
 
 
 def _print_totals(console: Console, summaries: Sequence[Summary]) -> None:

@@ -62,7 +62,13 @@ async def reconcile(  # noqa: PLR0913 - each narrows it in its own way
         Retry: the engine or the database is away for too long, or another run is in hand.
         Reject: the engine or the database refuses to be asked.
     """
-    options = Options(entities=entities, since=since, is_full=since is None, fix=fix, allow_gone=allow_gone)
+    options = Options(
+        entities=entities,
+        since=since,
+        is_full=since is None and set(entities) == set(ENTITIES),
+        fix=fix,
+        allow_gone=allow_gone,
+    )
     async with open_run(database, source.integration_id, "reconcile", options, waits=waits) as run:
         passes = Passes(run, source, fix=fix, since=since, progress=progress or Unwatched())
         refusals = [await _bury_gone(run, passes, await passes.read(entity)) for entity in entities]

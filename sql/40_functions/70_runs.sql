@@ -156,7 +156,7 @@ declare
     v_listed bigint;
     v_agree boolean;
     v_differing bigint;
-    v_removed bigint := 0;
+    v_removed bigint;
     v_drift mirror.drift;
 begin
     -- A hook that was on its way when the slice was read is not one that was never sent.
@@ -180,17 +180,16 @@ begin
     into v_listed, v_agree, v_differing
     from mirror.sync_receipts as r
     where r.run_id = p_run_id and r.entity = p_entity and not r.is_superseded;
-    if v_seen <> p_counted then
-        select count(*) into v_removed
-        from mirror.sync_seen as s
-        inner join mirror.integrations as i on i.id = v_run.integration_id
-        inner join (
-            select 'customer' as entity, c.store_id, c.source, c.source_id, c.deleted_at from public.customers as c
-            union all
-            select 'order', o.store_id, o.source, o.source_id, o.deleted_at from public.customer_orders_summary as o
-        ) as t on t.store_id = i.store_id and t.source = i.engine and t.entity = s.entity and t.source_id = s.source_id
-        where s.run_id = p_run_id and s.entity = p_entity and t.deleted_at >= v_run.read_from;
-    end if;
+    -- Also where the numbers are equal: one that went and one that came meanwhile would cancel each other out.
+    select count(*) into v_removed
+    from mirror.sync_seen as s
+    inner join mirror.integrations as i on i.id = v_run.integration_id
+    inner join (
+        select 'customer' as entity, c.store_id, c.source, c.source_id, c.deleted_at from public.customers as c
+        union all
+        select 'order', o.store_id, o.source, o.source_id, o.deleted_at from public.customer_orders_summary as o
+    ) as t on t.store_id = i.store_id and t.source = i.engine and t.entity = s.entity and t.source_id = s.source_id
+    where s.run_id = p_run_id and s.entity = p_entity and t.deleted_at >= v_run.read_from;
 
     insert into mirror.drift as d (
         run_id, integration_id, entity, counted, seen, removed, missing, stale, gone, on_its_way, never_sent, differing, is_complete
@@ -315,7 +314,8 @@ as $$
 declare
     v_pruned bigint;
 begin
-    -- The last of each kind stays, for status and for going on. A few at a time: the rest is due the next time.
+    -- The last of each kind stays, for status and for going on, and the last complete one, which says that the engine was brought
+    -- over. A few at a time: the rest is due the next time.
     with old as (
         select r.id
         from mirror.sync_runs as r
@@ -323,7 +323,9 @@ begin
             r.finished_at < now() - interval '30 days'
             and exists (
                 select from mirror.sync_runs as l
-                where l.integration_id = r.integration_id and l.kind = r.kind and l.id > r.id
+                where
+                    l.integration_id = r.integration_id and l.kind = r.kind and l.id > r.id
+                    and (r.state <> 'complete' or l.state = 'complete')
             )
         order by r.id
         limit 200

@@ -141,13 +141,25 @@ as $$
     from (
         select
             i.slug,
-            coalesce(last_full.created_at + i.full_reconcile_every <= now(), i.full_reconcile_every is not null) as is_full,
+            i.full_reconcile_every is not null and coalesce(
+                last_full.created_at
+                + case
+                    when last_full.is_cut_off then least(i.full_reconcile_every, coalesce(i.reconcile_every, '1 hour'))
+                    else i.full_reconcile_every
+                end <= now(),
+                true
+            ) as is_full,
             coalesce(last_any.created_at + i.reconcile_every <= now(), i.reconcile_every is not null) as is_due,
             now() - i.reconcile_window as since
         from mirror.integrations as i
         inner join public.stores as s on s.id = i.store_id and s.is_active
         left join lateral (
-            select r.created_at
+            select
+                r.created_at,
+                -- What was read to its end has told its drift, of each entity.
+                r.state in ('running', 'incomplete')
+                and (select count(*) from mirror.drift as d where d.run_id = r.id) < jsonb_array_length(r.options -> 'entities')
+                    as is_cut_off
             from mirror.sync_runs as r
             where
                 r.integration_id = i.id and r.kind = 'reconcile' and r.options ->> 'fix' = 'true'
@@ -179,6 +191,6 @@ $$;
 
 comment on function mirror.due_reconcile() is
 'Which integrations the daemon is to compare with their engines now: [{"slug", "is_full", "since"}]. Those that a backfill has '
-'brought over.';
+'brought over. A full one that was cut off is due again as soon as a window would be.';
 revoke execute on function mirror.due_reconcile() from public;
 grant execute on function mirror.due_reconcile() to service_role;

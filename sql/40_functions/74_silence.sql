@@ -128,19 +128,34 @@ as $$
     select i.slug, 'reconcile_' || l.state, l.finished_at, l.reason
     from mirror.integrations as i
     cross join lateral (
-        select r.state, r.finished_at, r.reason
-        from mirror.sync_runs as r
-        where
-            r.integration_id = i.id and r.kind = 'reconcile' and r.options ->> 'fix' = 'true' and r.finished_at is not null
-        order by r.id desc
+        select newest.*
+        from unnest(array['true', 'false']) as k (is_full)
+        cross join lateral (
+            select r.id, r.state, r.finished_at, r.reason
+            from mirror.sync_runs as r
+            where
+                r.integration_id = i.id and r.kind = 'reconcile' and r.options ->> 'fix' = 'true'
+                and r.options ->> 'is_full' = k.is_full and r.finished_at is not null
+            order by r.id desc
+            limit 1
+        ) as newest
+        -- Of what everything has shown, a window that is in order says nothing; the other way round it does.
+        where newest.state in ('incomplete', 'refused') and not exists (
+            select from mirror.sync_runs as r
+            where
+                r.integration_id = i.id and r.kind = 'reconcile' and r.options ->> 'fix' = 'true'
+                and r.options ->> 'is_full' = 'true' and r.state = 'complete' and r.id > newest.id
+        )
+        order by newest.id desc
         limit 1
     ) as l
-    where i.is_active and l.state in ('incomplete', 'refused')
+    where i.is_active
     order by 1, 2
 $$;
 
 comment on function mirror.list_alarms() is
 'What somebody should look at. silence: no hooks for much longer than usual. hooks_not_sent: a reconcile found changes of '
-'which no hook told, in the last day. reconcile_incomplete, reconcile_refused: the last one that was to heal did not.';
+'which no hook told, in the last day. reconcile_incomplete, reconcile_refused: the last one that was to heal '
+'everything, or a window, did not.';
 revoke execute on function mirror.list_alarms() from public;
 grant execute on function mirror.list_alarms() to service_role;

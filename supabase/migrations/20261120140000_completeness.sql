@@ -396,7 +396,7 @@ declare
     v_listed bigint;
     v_agree boolean;
     v_differing bigint;
-    v_removed bigint := 0;
+    v_removed bigint;
     v_drift mirror.drift;
 begin
     -- A hook that was on its way when the slice was read is not one that was never sent.
@@ -420,17 +420,16 @@ begin
     into v_listed, v_agree, v_differing
     from mirror.sync_receipts as r
     where r.run_id = p_run_id and r.entity = p_entity and not r.is_superseded;
-    if v_seen <> p_counted then
-        select count(*) into v_removed
-        from mirror.sync_seen as s
-        inner join mirror.integrations as i on i.id = v_run.integration_id
-        inner join (
-            select 'customer' as entity, c.store_id, c.source, c.source_id, c.deleted_at from public.customers as c
-            union all
-            select 'order', o.store_id, o.source, o.source_id, o.deleted_at from public.customer_orders_summary as o
-        ) as t on t.store_id = i.store_id and t.source = i.engine and t.entity = s.entity and t.source_id = s.source_id
-        where s.run_id = p_run_id and s.entity = p_entity and t.deleted_at >= v_run.read_from;
-    end if;
+    -- Also where the numbers are equal: one that went and one that came meanwhile would cancel each other out.
+    select count(*) into v_removed
+    from mirror.sync_seen as s
+    inner join mirror.integrations as i on i.id = v_run.integration_id
+    inner join (
+        select 'customer' as entity, c.store_id, c.source, c.source_id, c.deleted_at from public.customers as c
+        union all
+        select 'order', o.store_id, o.source, o.source_id, o.deleted_at from public.customer_orders_summary as o
+    ) as t on t.store_id = i.store_id and t.source = i.engine and t.entity = s.entity and t.source_id = s.source_id
+    where s.run_id = p_run_id and s.entity = p_entity and t.deleted_at >= v_run.read_from;
 
     insert into mirror.drift as d (
         run_id, integration_id, entity, counted, seen, removed, missing, stale, gone, on_its_way, never_sent, differing, is_complete
@@ -555,7 +554,8 @@ as $$
 declare
     v_pruned bigint;
 begin
-    -- The last of each kind stays, for status and for going on. A few at a time: the rest is due the next time.
+    -- The last of each kind stays, for status and for going on, and the last complete one, which says that the engine was brought
+    -- over. A few at a time: the rest is due the next time.
     with old as (
         select r.id
         from mirror.sync_runs as r
@@ -563,7 +563,9 @@ begin
             r.finished_at < now() - interval '30 days'
             and exists (
                 select from mirror.sync_runs as l
-                where l.integration_id = r.integration_id and l.kind = r.kind and l.id > r.id
+                where
+                    l.integration_id = r.integration_id and l.kind = r.kind and l.id > r.id
+                    and (r.state <> 'complete' or l.state = 'complete')
             )
         order by r.id
         limit 200
@@ -1091,13 +1093,25 @@ as $$
     from (
         select
             i.slug,
-            coalesce(last_full.created_at + i.full_reconcile_every <= now(), i.full_reconcile_every is not null) as is_full,
+            i.full_reconcile_every is not null and coalesce(
+                last_full.created_at
+                + case
+                    when last_full.is_cut_off then least(i.full_reconcile_every, coalesce(i.reconcile_every, '1 hour'))
+                    else i.full_reconcile_every
+                end <= now(),
+                true
+            ) as is_full,
             coalesce(last_any.created_at + i.reconcile_every <= now(), i.reconcile_every is not null) as is_due,
             now() - i.reconcile_window as since
         from mirror.integrations as i
         inner join public.stores as s on s.id = i.store_id and s.is_active
         left join lateral (
-            select r.created_at
+            select
+                r.created_at,
+                -- What was read to its end has told its drift, of each entity.
+                r.state in ('running', 'incomplete')
+                and (select count(*) from mirror.drift as d where d.run_id = r.id) < jsonb_array_length(r.options -> 'entities')
+                    as is_cut_off
             from mirror.sync_runs as r
             where
                 r.integration_id = i.id and r.kind = 'reconcile' and r.options ->> 'fix' = 'true'
@@ -1129,7 +1143,7 @@ $$;
 
 comment on function mirror.due_reconcile() is
 'Which integrations the daemon is to compare with their engines now: [{"slug", "is_full", "since"}]. Those that a backfill has '
-'brought over.';
+'brought over. A full one that was cut off is due again as soon as a window would be.';
 revoke execute on function mirror.due_reconcile() from public;
 grant execute on function mirror.due_reconcile() to service_role;
 
@@ -1354,20 +1368,35 @@ as $$
     select i.slug, 'reconcile_' || l.state, l.finished_at, l.reason
     from mirror.integrations as i
     cross join lateral (
-        select r.state, r.finished_at, r.reason
-        from mirror.sync_runs as r
-        where
-            r.integration_id = i.id and r.kind = 'reconcile' and r.options ->> 'fix' = 'true' and r.finished_at is not null
-        order by r.id desc
+        select newest.*
+        from unnest(array['true', 'false']) as k (is_full)
+        cross join lateral (
+            select r.id, r.state, r.finished_at, r.reason
+            from mirror.sync_runs as r
+            where
+                r.integration_id = i.id and r.kind = 'reconcile' and r.options ->> 'fix' = 'true'
+                and r.options ->> 'is_full' = k.is_full and r.finished_at is not null
+            order by r.id desc
+            limit 1
+        ) as newest
+        -- Of what everything has shown, a window that is in order says nothing; the other way round it does.
+        where newest.state in ('incomplete', 'refused') and not exists (
+            select from mirror.sync_runs as r
+            where
+                r.integration_id = i.id and r.kind = 'reconcile' and r.options ->> 'fix' = 'true'
+                and r.options ->> 'is_full' = 'true' and r.state = 'complete' and r.id > newest.id
+        )
+        order by newest.id desc
         limit 1
     ) as l
-    where i.is_active and l.state in ('incomplete', 'refused')
+    where i.is_active
     order by 1, 2
 $$;
 
 comment on function mirror.list_alarms() is
 'What somebody should look at. silence: no hooks for much longer than usual. hooks_not_sent: a reconcile found changes of '
-'which no hook told, in the last day. reconcile_incomplete, reconcile_refused: the last one that was to heal did not.';
+'which no hook told, in the last day. reconcile_incomplete, reconcile_refused: the last one that was to heal '
+'everything, or a window, did not.';
 revoke execute on function mirror.list_alarms() from public;
 grant execute on function mirror.list_alarms() to service_role;
 
