@@ -28,6 +28,7 @@ create table public.customers (
     spent_by_currency jsonb not null default '{}',
     last_order_date timestamptz,
     source_hash text,
+    phone_proved_at timestamptz,
     unique (store_id, source, source_id),
     constraint customers_deleted_is_inactive check (deleted_at is null or not is_active)
 ) with (fillfactor = 85);
@@ -40,6 +41,9 @@ comment on column public.customers.source_hash is
 comment on column public.customers.phone_number is
 'Digits with country code, no plus. Empty when what was entered is no phone number.';
 comment on column public.customers.phone_as_entered is 'The phone number as it stands in the engine.';
+comment on column public.customers.phone_proved_at is
+'When the customer proved phone_number by a code that we sent. The number is verified from then on, whatever the engine says '
+'of it, until it changes or phone_verified is taken away here.';
 comment on column public.customers.has_account is 'False for a guest.';
 comment on column public.customers.registered_at is 'When the engine first knew the customer.';
 comment on column public.customers.auth_user_id is 'The Supabase user who may read this customer''s data.';

@@ -7,12 +7,15 @@ declare
 begin
     delete from public.otp_sessions where expires_at < now();
     get diagnostics v_deleted = row_count;
+    delete from mirror.otp_usage where ends_at < now();
+    delete from mirror.sms_deliveries where created_at < now() - interval '400 days';
     return v_deleted;
 end
 $$;
 
 comment on function public.cleanup_expired_otps() is
-'Deletes the OTP sessions that have expired; returns how many. Runs by itself every ten minutes.';
+'Deletes the OTP sessions that have expired, and returns how many; with them what no longer counts against a limit, and what is '
+'noted of texts older than 400 days. Runs by itself every ten minutes.';
 revoke execute on function public.cleanup_expired_otps() from public;
 grant execute on function public.cleanup_expired_otps() to service_role;
 

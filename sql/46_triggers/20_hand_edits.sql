@@ -2,15 +2,17 @@
 
 create trigger note_hand_edit before update on public.customers
 for each row
-when (
+when ( -- what a customer proved is no edit by hand
     not mirror.is_engine()
     and (
         old.source, old.source_id, old.source_version, old.email, old.phone_number, old.phone_as_entered,
-        old.phone_verified, old.title, old.first_name, old.last_name, old.has_account, old.email_verified,
+        old.phone_verified or new.phone_proved_at is not null,
+        old.title, old.first_name, old.last_name, old.has_account, old.email_verified,
         old.marketing_consent, old.group_names, old.custom_fields, old.registered_at, old.deleted_at
     ) is distinct from (
         new.source, new.source_id, new.source_version, new.email, new.phone_number, new.phone_as_entered,
-        new.phone_verified, new.title, new.first_name, new.last_name, new.has_account, new.email_verified,
+        new.phone_verified or new.phone_proved_at is not null,
+        new.title, new.first_name, new.last_name, new.has_account, new.email_verified,
         new.marketing_consent, new.group_names, new.custom_fields, new.registered_at, new.deleted_at
     )
 )

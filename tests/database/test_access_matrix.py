@@ -48,6 +48,10 @@ THE_REST_OF_THE_SHOP = """
     insert into mirror.delivery_norms (store_id, stage, usual_hours) select id, 'SOURCING', 24 from public.stores;
     insert into public.otp_sessions (session_id, phone, purpose, otp_hash, expires_at)
     values ('s', '94771234567', 'tracking', '$2b$12$', now());
+    insert into mirror.otp_usage (store_id, scope, subject, used, ends_at)
+    select id, 'store day', '', 1, now() from public.stores;
+    insert into mirror.sms_deliveries (store_id, purpose, phone_hash, segments, reserved)
+    select id, 'login', 'hash', 1, 1 from public.stores;
     insert into mirror.seen_events (integration_id, event_id, seen_at) select id, 'x', now() from mirror.integrations;
     insert into mirror.sync_conflicts (
       store_id, integration_id, order_summary_id, order_code, engine_stage, engine_changed_at, mirror_stage,

@@ -18,6 +18,7 @@ FOR_PROGRAMS = {
     "mirror.…(…) is no function that … may call",
     "not tried: the events before it took too long",
     "another process has taken the run over",
+    "over the limit",
 }
 NO_ORDER = "There … with the code …."
 CODE_MESSAGES = ["There is no order with the code ….", "There are orders of several stores with the code …."]
