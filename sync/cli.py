@@ -58,6 +58,7 @@ from sync.status import Status
 from sync.storm.faults import LEVELS
 from sync.storm.report import print_verdict
 from sync.storm.storm import StormError, Weather, run_storm
+from sync.token_keys import make_token_key
 from sync.why import print_story, tell
 
 FAILURES = (
@@ -96,7 +97,7 @@ def main() -> None:
 def command(function: Callable[..., None], *, group: click.Group = main) -> Callable[..., None]:
     """Give a function the settings, and print what is expected to go wrong instead of a traceback."""
 
-    @group.command(name=function.__name__.removeprefix(f"{group.name}_"))
+    @group.command(name=function.__name__.removeprefix(f"{group.name}_").replace("_", "-"))
     @wraps(function)
     def run(**arguments: Any) -> None:
         try:
@@ -526,6 +527,18 @@ def rebuild(settings: Settings, schema: str, replace: bool, drop: bool, as_json:
 def secret(_: Settings) -> None:
     """Make a hook secret, for VENDURE_HOOK_SECRETS and the shop's plugin."""
     click.echo(make_secret())
+
+
+@command
+def token_key(_: Settings) -> None:
+    """Make the key that signs customers' tokens, for MIRROR_TOKEN_KEY.
+
+    It is a private key, as a JWK on one line. Supabase must know it, too, to accept the tokens: in the dashboard,
+    Project Settings, JWT Keys, "Create standby key", "Import an existing private key" (ES256), paste it. Leave it a
+    standby key, or rotate to it: Supabase accepts tokens by both. A local project reads it from a file with a list of
+    such keys: `signing_keys_path` under `[auth]` in supabase/config.toml.
+    """
+    click.echo(make_token_key())
 
 
 def _configured(settings: Settings) -> Address:
