@@ -113,10 +113,7 @@ def load_settings() -> Settings:
         "database_connections": env.int("MIRROR_DATABASE_CONNECTIONS", 4, validate=_between(1, 100)),
         "metrics_token": env.str("MIRROR_METRICS_TOKEN", None, validate=_is_long_token),
     }
-    try:
-        env.seal()
-    except EnvValidationError as error:
-        raise SettingsError(_listed(_messages(error))) from None
+    seal(env)
     return Settings(**values)
 
 
@@ -128,6 +125,14 @@ def _load_project(env: Env) -> Project | None:
     return Project(url, env.str("SUPABASE_SECRET_KEY", validate=_is_key))
 
 
+def seal(env: Env) -> None:
+    """End the reading of an environment; raise SettingsError with all that is wrong."""
+    try:
+        env.seal()
+    except EnvValidationError as error:
+        raise SettingsError(_listed(_messages(error))) from None
+
+
 def load_secrets(variables: list[str]) -> dict[str, tuple[str, ...]]:
     """Read the hook secrets that the integrations name: variable → secrets, the newest first.
 
@@ -136,10 +141,7 @@ def load_secrets(variables: list[str]) -> dict[str, tuple[str, ...]]:
     """
     env = Env(eager=False)
     secrets = {name: env.list(name, subcast=str, validate=_are_secrets) for name in variables}
-    try:
-        env.seal()
-    except EnvValidationError as error:
-        raise SettingsError(_listed(_messages(error))) from None
+    seal(env)
     return {name: tuple(secret.strip() for secret in values or ()) for name, values in secrets.items()}
 
 

@@ -1,0 +1,39 @@
+"""The stores, as far as what customers are told depends on them. Changes are known within half a minute."""
+
+from uuid import UUID
+
+import msgspec
+
+from api.cached import Cached
+from sync.database import Database
+
+
+class Store(msgspec.Struct, frozen=True):
+    """An active store."""
+
+    id: UUID
+    slug: str
+    name: str
+    phone_region: str
+    """ISO 3166: where a phone number without country code is dialled."""
+    locale: str
+    storefront_url: str | None
+    code_seconds: int | None
+    """How long an SMS code holds; None: the store has no settings for them, and sends none."""
+
+
+class Stores:
+    """The active stores by slug."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._known = Cached(self._read)
+
+    async def find(self, slug: str | None) -> Store | None:
+        """Return a store, the first one without a slug; None if there is none; raise Retry if that cannot be known."""
+        known = await self._known.get()
+        return next(iter(known.values()), None) if slug is None else known.get(slug)
+
+    async def _read(self) -> dict[str, Store]:
+        rows = await self._database.rows("list_stores")
+        return {row["slug"]: Store(**{name: row[name] for name in Store.__struct_fields__}) for row in rows}
