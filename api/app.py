@@ -6,27 +6,45 @@ from contextlib import asynccontextmanager
 from litestar import Litestar
 from litestar.openapi import OpenAPIConfig
 
+from api.auth_hooks import send_sms_route
 from api.health import live, readiness_route
 from api.hooks import hook_route
 from api.integrations import Integrations
+from api.otp import Otp, otp_routes
 from api.problems import exception_handlers
+from api.settings import load_edge_settings
+from api.sms.outbox import Outbox
+from api.stores import Stores
+from api.tokens import Tokens
 from api.tracking import tracking_route
 from api.watch import watch_routes
 from sync.database import Database
 from sync.intake import Intake
 from sync.settings import Settings, SettingsError
 
+OTP_CONNECTIONS = 2
+"""Codes have connections of their own: however many are asked for, hooks never wait behind them."""
+
 VERSION = "1"
 """Of the interface, not of the program: it changes when an answer changes its meaning."""
 
 
 def create_app(settings: Settings) -> Litestar:
-    """Return the API. Its start fails with SettingsError if an active integration lacks its secrets."""
+    """Return the API. Its start fails with SettingsError if an active integration lacks its secrets.
+
+    Raises:
+        SettingsError: something is missing or wrong in the environment.
+    """
     if settings.database is None:
         raise SettingsError("The environment is not right:\n  DATABASE_URL: not set; the API needs a database.")
     database = Database(settings.database, connections=settings.database_connections)
     intake = Intake(database)
     integrations = Integrations(database)
+    edge = load_edge_settings()
+    otp_database = Database(settings.database, connections=OTP_CONNECTIONS)
+    stores, outbox = Stores(otp_database), Outbox(edge.routes, otp_database)
+    tokens = Tokens(edge.token) if edge.token else None
+    otp = Otp(otp_database, outbox, tokens, stores, bcrypt_cost=edge.bcrypt_cost)
 
     @asynccontextmanager
     async def opened(_: Litestar) -> AsyncIterator[None]:
@@ -34,13 +52,18 @@ def create_app(settings: Settings) -> Litestar:
             await integrations.check()
             yield
             await intake.close()
+            await outbox.close()
         finally:
+            otp.close()
+            await otp_database.close()
             await database.close()
 
     return Litestar(
         [
             hook_route(integrations, intake, max_body_bytes=settings.max_body_bytes),
             tracking_route(database),
+            *otp_routes(otp, edge),
+            send_sms_route(otp_database, outbox, stores, edge),
             live,
             readiness_route(database),
             *watch_routes(database, metrics_token=settings.metrics_token),

@@ -39,6 +39,58 @@ class UnknownOrderError(Exception):
     """No order has this code and this phone number."""
 
 
+class UnknownStoreError(Exception):
+    """No active store has this slug."""
+
+
+class InvalidPhoneError(Exception):
+    """What was entered is no number that can get an SMS."""
+
+
+class UnservedCountryError(Exception):
+    """The store sends no SMS to numbers of this country."""
+
+
+class UnknownPurposeError(Exception):
+    """The store sends no codes for this purpose."""
+
+
+class TooManyCodesError(Exception):
+    """A limit of one number or one requester is reached; the first argument names it."""
+
+    def __init__(self, limit: str, wait: int) -> None:
+        super().__init__(limit)
+        self.wait = wait
+
+
+class CodesUnavailableError(Exception):
+    """A limit of many numbers is reached; the first argument names it."""
+
+    def __init__(self, limit: str, wait: int) -> None:
+        super().__init__(limit)
+        self.wait = wait
+
+
+class CodeExpiredError(Exception):
+    """A session has ended, its code is used, or there is no such session."""
+
+
+class AttemptsUsedError(Exception):
+    """A session has no attempts left."""
+
+
+class WrongCodeError(Exception):
+    """A code is not the one that was sent."""
+
+    def __init__(self, attempts_left: int) -> None:
+        super().__init__("wrong code")
+        self.attempts_left = attempts_left
+
+
+class UnpreparedSendSmsError(Exception):
+    """The Send-SMS hook's secret is not set."""
+
+
 class MissingSchemaError(Exception):
     """The database answers, but it is not (or not fully) migrated."""
 
@@ -49,6 +101,8 @@ class _Problem(msgspec.Struct, frozen=True):
     title: str
     detail: str
     headers: dict[str, str] = {}
+    extra: dict[str, Any] = {}
+    """Members of its own, beside those of RFC 9457."""
 
 
 _UNAVAILABLE = _Problem(
@@ -84,6 +138,49 @@ _PROBLEMS: dict[type[Exception], _Problem] = {
         "No such order",
         "No order has this code together with this phone number. Check both.",
     ),
+    UnknownStoreError: _Problem(
+        HTTPStatus.NOT_FOUND,
+        "unknown-store",
+        "No such store",
+        "No active store has this slug. Leave `store` out where there is only one.",
+    ),
+    InvalidPhoneError: _Problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "invalid-phone",
+        "Not a mobile phone number",
+        "Enter a mobile number as one dials it; from abroad with + and the country code.",
+    ),
+    UnservedCountryError: _Problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "unserved-country",
+        "No codes for this country",
+        "The shop sends codes to mobile numbers of its own country only, or of some others that it has chosen.",
+    ),
+    UnknownPurposeError: _Problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "unknown-purpose",
+        "No codes for this purpose",
+        "The store does not list this purpose. Leave `purpose` out, or add it to purposes in mirror.otp_settings.",
+    ),
+    CodeExpiredError: _Problem(
+        HTTPStatus.GONE,
+        "code-expired",
+        "This code no longer holds",
+        "The code has expired or was used. Ask for another.",
+    ),
+    AttemptsUsedError: _Problem(
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "too-many-attempts",
+        "Too many wrong codes",
+        "No code can be entered in this session any more. Ask for another.",
+        extra={"attempts_left": 0},
+    ),
+    UnpreparedSendSmsError: _Problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "unprepared-hook",
+        "This hook is not ready",
+        "MIRROR_SEND_SMS_SECRETS is not set where the mirror runs.",
+    ),
     MissingSchemaError: _Problem(
         HTTPStatus.SERVICE_UNAVAILABLE,
         "missing-schema",
@@ -105,7 +202,15 @@ def exception_handlers() -> ExceptionHandlersMap:
     handlers: dict[int | type[Exception], Callable[[Request[Any, Any, Any], Any], Response[Any]]] = {
         error: _answering(problem) for error, problem in _PROBLEMS.items()
     }
-    return {**handlers, BadSignature: _bad_signature, MalformedHookError: _malformed, HTTPException: _http}
+    return {
+        **handlers,
+        BadSignature: _bad_signature,
+        MalformedHookError: _malformed,
+        TooManyCodesError: _too_many_codes,
+        CodesUnavailableError: _codes_unavailable,
+        WrongCodeError: _wrong_code,
+        HTTPException: _http,
+    }
 
 
 def _answering(problem: _Problem) -> Callable[[Request[Any, Any, Any], Exception], Response[Any]]:
@@ -133,6 +238,48 @@ def _malformed(request: Request[Any, Any, Any], error: MalformedHookError) -> Re
     return _response(request, problem)
 
 
+def _too_many_codes(request: Request[Any, Any, Any], error: TooManyCodesError) -> Response[Any]:
+    log.info("otp.refused", limit=str(error))
+    return _response(
+        request,
+        _Problem(
+            HTTPStatus.TOO_MANY_REQUESTS,
+            "too-many-codes",
+            "Too many codes",
+            f"Ask for another code in {error.wait} seconds.",
+            {"Retry-After": str(error.wait)},
+            {"resend_in": error.wait},
+        ),
+    )
+
+
+def _codes_unavailable(request: Request[Any, Any, Any], error: CodesUnavailableError) -> Response[Any]:
+    log.warning("otp.unavailable", limit=str(error))
+    return _response(
+        request,
+        _Problem(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "codes-unavailable",
+            "No codes for the moment",
+            "The shop has sent as many codes as it allows itself, and sends none to this number now. Use another way.",
+            {"Retry-After": str(error.wait)},
+        ),
+    )
+
+
+def _wrong_code(request: Request[Any, Any, Any], error: WrongCodeError) -> Response[Any]:
+    return _response(
+        request,
+        _Problem(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "wrong-code",
+            "This is not the code",
+            "Compare the code with the SMS, and enter it again.",
+            extra={"attempts_left": error.attempts_left},
+        ),
+    )
+
+
 def _http(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
     """Answer what Litestar itself found: no such route, method or parameter, or too large a body."""
     status = HTTPStatus(error.status_code)
@@ -158,6 +305,6 @@ def _response(request: Request[Any, Any, Any], problem: _Problem) -> Response[An
         type_=f"urn:commerce-mirror:problem:{problem.code}",
         title=problem.title,
         detail=problem.detail,
-        extra={"code": problem.code},
+        extra={"code": problem.code, **problem.extra},
         headers={"Cache-Control": "no-store", **problem.headers},
     ).to_response(request)

@@ -1,0 +1,54 @@
+"""Who is asking? The address that a request comes from, through proxies that are trusted to say so.
+
+Each proxy appends to X-Forwarded-For whom it got the request from. So the list is read from its end, as long as those
+who wrote are trusted: what is before that anybody may have made up.
+"""
+
+import ipaddress
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from litestar import Request
+
+from api.settings import Network
+
+Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+SITE_BITS = 64
+"""Whoever has one IPv6 address has a whole network of this size."""
+
+UNKNOWN = "unknown"
+
+
+def requester(request: Request[Any, Any, Any], proxies: Sequence[Network]) -> str:
+    """Return the network address that a request is counted for: an IPv4 address, or an IPv6 network."""
+    found = UNKNOWN
+    for text in _hops(request):
+        address = _parsed(text)
+        if address is None:
+            break
+        found = _counted(address)
+        if not any(address in network for network in proxies):
+            break
+    return found
+
+
+def _hops(request: Request[Any, Any, Any]) -> Iterator[str]:
+    """Yield who says to have sent it, the nearest first."""
+    yield request.client.host if request.client else ""
+    forwarded = ",".join(request.headers.getall("x-forwarded-for", []))
+    yield from (part.strip() for part in reversed(forwarded.split(",")))
+
+
+def _parsed(text: str) -> Ip | None:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _counted(address: Ip) -> str:
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    return str(ipaddress.ip_network((address, SITE_BITS), strict=False))
