@@ -24,7 +24,7 @@ from sync.slices import lanes
 
 log = structlog.get_logger()
 
-SLICE_SIZE = 500
+SLICE_SIZE = 1000
 AHEAD = 2
 """So many slices are made ready while one is written."""
 COUNTS = 3
@@ -75,6 +75,14 @@ class _Ready(msgspec.Struct, frozen=True):
 
     part: Slice
     answers: list[_Answer]
+
+
+class _Applied(msgspec.Struct, frozen=True):
+    """A slice without its receipt."""
+
+    ready: _Ready
+    records: Sequence[Record] = ()
+    """What is still to be written, with the receipt."""
 
 
 class Passes:
@@ -149,9 +157,24 @@ class Passes:
             await self._write_all(cursor.entity, cursor.position, self._since)
 
     async def _write_all(self, entity: Entity, position: str | None, since: datetime | None) -> None:
-        async with self._prepared(entity, position, since) as slices:
-            async for ready in slices:
-                await self._write(ready)
+        """Write slice after slice; the receipt of one is left while the records of the next are written."""
+        leaving: asyncio.Task[None] | None = None
+        try:
+            async with self._prepared(entity, position, since) as slices:
+                async for ready in slices:
+                    applied = await self._apply(ready)
+                    if leaving is not None:
+                        await leaving
+                    leaving = asyncio.create_task(self._leave(applied))
+            if leaving is not None:
+                await leaving
+        except asyncio.CancelledError:
+            if leaving is not None:
+                leaving.cancel()
+            raise
+        finally:
+            if leaving is not None:
+                await asyncio.gather(leaving, return_exceptions=True)
 
     @asynccontextmanager
     async def _prepared(
@@ -228,20 +251,38 @@ class Passes:
         return _Answer(source_id, "deleted" if is_deleted else "state", records)
 
     async def _write(self, ready: _Ready) -> None:
-        """Write a slice and leave its receipt. A large one is written over two connections before the receipt looks."""
+        """Write a slice and leave its receipt."""
+        await self._leave(await self._apply(ready))
+
+    async def _apply(self, ready: _Ready) -> _Applied:
+        """Write the records of a large slice, over two connections. A small one's are written with its receipt."""
         records = [record for answer in ready.answers for record in answer.records] if self._fix else []
         parted = lanes(records, lambda record: [record])
-        refused: dict[str, str] = {}
+        if len(parted) < 2:
+            return _Applied(ready, records)
         try:
-            if len(parted) > 1:
-                await _together(*(self._run.apply(lane) for lane in parted))
-            receipt = await self._run.write(ready.part, records if len(parted) == 1 else ())
+            await _together(*(self._run.apply(lane) for lane in parted))
         except (Reject, Await):
-            for lane in parted:
-                refused |= await self._refused(lane)
-            answers = [_refuse(answer, refused) for answer in ready.answers]
-            receipt = await self._run.write(msgspec.structs.replace(ready.part, told=_told(answers)))
+            return _Applied(await self._without_refused(ready, parted))
+        return _Applied(ready)
+
+    async def _leave(self, applied: _Applied) -> None:
+        """Leave a slice's receipt, which looks at what stands in the tables."""
+        part, records = applied.ready.part, applied.records
+        try:
+            receipt = await self._run.write(part, records)
+        except (Reject, Await):
+            ready = await self._without_refused(applied.ready, [records])
+            receipt = await self._run.write(ready.part)
         self._progress.wrote(receipt)
+
+    async def _without_refused(self, ready: _Ready, parted: Sequence[Sequence[Record]]) -> _Ready:
+        """Write what can be written of a slice; return it with what the database refuses told as rejected."""
+        refused: dict[str, str] = {}
+        for lane in parted:
+            refused |= await self._refused(lane)
+        answers = [_refuse(answer, refused) for answer in ready.answers]
+        return _Ready(msgspec.structs.replace(ready.part, told=_told(answers)), answers)
 
     async def _refused(self, records: Sequence[Record]) -> dict[str, str]:
         """Write records; return which of them the database refuses, found by halving, and why."""

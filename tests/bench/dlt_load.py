@@ -10,7 +10,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +32,19 @@ def load(dsn: str, file: Path) -> float:
     os.environ |= TUNING
     import dlt  # noqa: PLC0415 - it reads its settings from the environment
 
-    @dlt.resource(primary_key="id", write_disposition={"disposition": "merge", "strategy": "upsert"})
+    merge = {"disposition": "merge", "strategy": "upsert"}
+    resource: Callable[[Any], Any] = dlt.resource(primary_key="id", write_disposition=merge)
+
+    @resource
     def customers() -> Iterator[list[dict[str, Any]]]:
         yield from _documents(file, "customer.changed")
 
-    @dlt.resource(primary_key="id", write_disposition={"disposition": "merge", "strategy": "upsert"})
+    @resource
     def orders() -> Iterator[list[dict[str, Any]]]:
         yield from _documents(file, "order.changed")
 
-    for resource, nested in ((customers, ("user", "groups", "customFields")), (orders, NESTED)):
-        resource.apply_hints(columns={name: {"data_type": "json"} for name in nested})
+    for table, nested in ((customers, ("user", "groups", "customFields")), (orders, NESTED)):
+        table.apply_hints(columns={name: {"data_type": "json"} for name in nested})
     with tempfile.TemporaryDirectory() as folder:
         pipeline = dlt.pipeline(
             "bench", pipelines_dir=folder, destination=dlt.destinations.postgres(dsn), dataset_name="dlt"
