@@ -1,19 +1,22 @@
 -- What the engine told is the engine's to change. Who changes it by hand is noted, and the source_hash of the customer or
 -- order goes: the next reconcile finds that it is not as the engine has it, and reads it anew.
 
-create function mirror.changed_columns(p_old jsonb, p_new jsonb) returns text[]
-language sql immutable
+create function mirror.changed_columns(p_old jsonb, p_new jsonb, p_table oid) returns text[]
+language sql stable
 set search_path = ''
 as $$
     select coalesce(array_agg(n.key order by n.key), '{}')
     from jsonb_each(p_new) as n
-    where p_old is not null and n.value is distinct from p_old -> n.key and n.key not in ('source_hash', 'updated_at')
+    where
+        p_old is not null and n.value is distinct from p_old -> n.key and n.key not in ('source_hash', 'updated_at')
+        -- Generated ones have no value yet before the row is written.
+        and n.key not in (select a.attname from pg_attribute as a where a.attrelid = p_table and a.attgenerated <> '')
 $$;
 
-comment on function mirror.changed_columns(jsonb, jsonb) is
-'Which columns differ between two states of a row; none without an old one.';
-revoke execute on function mirror.changed_columns(jsonb, jsonb) from public;
-grant execute on function mirror.changed_columns(jsonb, jsonb) to service_role;
+comment on function mirror.changed_columns(jsonb, jsonb, oid) is
+'Which columns differ between two states of a row of a table; none without an old one.';
+revoke execute on function mirror.changed_columns(jsonb, jsonb, oid) from public;
+grant execute on function mirror.changed_columns(jsonb, jsonb, oid) to service_role;
 
 create function mirror.note_hand_edit() returns trigger
 language plpgsql security definer
@@ -23,7 +26,7 @@ begin
     insert into mirror.hand_edits (store_id, source, entity, source_id, actor, table_name, action, columns)
     values (
         old.store_id, old.source, tg_argv[0], old.source_id, mirror.current_actor(), tg_table_name, lower(tg_op),
-        case when tg_op = 'UPDATE' then mirror.changed_columns(to_jsonb(old), to_jsonb(new)) else '{}' end
+        case when tg_op = 'UPDATE' then mirror.changed_columns(to_jsonb(old), to_jsonb(new), tg_relid) else '{}' end
     );
     if tg_op = 'DELETE' then
         return old;
@@ -48,7 +51,7 @@ declare
     v_old constant jsonb := case when tg_op <> 'INSERT' then to_jsonb(old) end;
     v_new constant jsonb := case when tg_op <> 'DELETE' then to_jsonb(new) end;
     v_owners constant uuid[] := array[v_old ->> v_owner, v_new ->> v_owner];
-    v_columns constant text[] := mirror.changed_columns(v_old, coalesce(v_new, '{}'));
+    v_columns constant text[] := mirror.changed_columns(v_old, coalesce(v_new, '{}'), tg_relid);
 begin
     if tg_argv[0] = 'order' then
         update public.customer_orders_summary as o set source_hash = null where o.id = any(v_owners) and o.source_hash is not null;

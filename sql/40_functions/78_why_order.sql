@@ -153,7 +153,8 @@ as $$
         )
     union all
     select
-        e.created_at,
+        -- What came in one transaction came in its own order.
+        e.created_at + interval '1 microsecond' * row_number() over (partition by e.created_at order by e.updated_at, e.id),
         case when coalesce(e.actor, '') like 'engine:%' or e.updated_by = o.source::text then 'stage' else 'person' end,
         concat_ws(', ', e.updated_by, nullif(e.actor, 'engine:' || e.updated_by)),
         concat_ws(' → ', e.from_stage, e.stage) || coalesce(', tracking number ' || e.tracking_number, '') || coalesce(': ' || e.note, ''),

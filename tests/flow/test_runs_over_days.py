@@ -128,3 +128,21 @@ async def test_looking_does_not_call_equal_what_waits(mirror: Mirror) -> None:
     print_reconciled(Console(file=shown, width=200), looked, fix=False)
     assert "but for 2 of which the hook is on its way" in shown.getvalue()
     assert [summary.on_its_way for summary in looked.summaries] == [1, 1]
+
+
+async def test_a_hand_edit_names_what_was_edited_and_not_what_follows_from_it(mirror: Mirror) -> None:
+    await filled(mirror)
+    await mirror.connection.execute(
+        "update public.customer_orders_summary set order_state = 'Shipped' where source_id = '1'"
+    )
+    assert await mirror.column("select columns from mirror.hand_edits") == [["order_state"]]
+
+
+async def test_the_stages_that_a_backfill_brought_are_told_in_their_order(mirror: Mirror) -> None:
+    shop = open_shop(customers=1, orders=1)
+    for stage in ("SOURCING", "ARRIVED"):
+        shop.set_stage("1", stage)
+    await fill(mirror, shop)
+    code = (await mirror.order("1"))["order_code"]
+    told = await mirror.column("select what from mirror.why_order($1) where kind = 'stage'", code)
+    assert [what.split(" → ")[-1] for what in told] == ["ORDER_CONFIRMED", "SOURCING", "ARRIVED"]
