@@ -79,6 +79,9 @@ ENDINGS = {
 }
 """What to do about a reconcile, by what it came to."""
 
+BACKFILL_KEPT = "What was read is kept: the same command goes on from there."
+RECONCILE_KEPT = "What was healed stays so: the same command begins anew."
+
 Answer = TypeVar("Answer")
 
 console = Console()
@@ -245,7 +248,7 @@ def backfill(
                     progress=bar, waits=bar.waits,
                 )  # fmt: skip
 
-    with existing_database(settings) as address, _going_on():
+    with existing_database(settings) as address, _cut_off(BACKFILL_KEPT):
         filled = interrupts.run(fill(address))
     print_backfilled(console, filled)
     if filled.ending.state != "complete":
@@ -286,7 +289,7 @@ def reconcile(  # noqa: PLR0913 - as many as there are options
                     progress=bar, waits=bar.waits,
                 )  # fmt: skip
 
-    with existing_database(settings) as address, _going_on():
+    with existing_database(settings) as address, _cut_off(RECONCILE_KEPT):
         reconciled = interrupts.run(compare(address))
     print_reconciled(console, reconciled, fix=fix)
     if reconciled.ending.state != "complete":
@@ -294,16 +297,21 @@ def reconcile(  # noqa: PLR0913 - as many as there are options
 
 
 @contextmanager
-def _going_on() -> Iterator[None]:
-    """Say of what ended a run early that it may go on: the engine may be the cause, and not the database."""
+def _cut_off(going_on: str) -> Iterator[None]:
+    """Say of what ended a run early how to go on: the engine may be the cause, and not the database."""
     try:
         yield
     except Retry as error:
-        raise _Failed(
-            f"{error.reason.rstrip('.')}. What was read is kept: the same command goes on from there."
-        ) from None
+        raise _Failed(f"{_sentence(error.reason)} {going_on}") from None
     except Reject as error:
-        raise _Failed(f"{error.reason.rstrip('.')}.") from None
+        raise _Failed(_sentence(error.reason)) from None
+    except KeyboardInterrupt:
+        console.print(f"Stopped. {going_on}")
+        raise
+
+
+def _sentence(reason: str) -> str:
+    return reason if reason.endswith((".", "?", "!")) else f"{reason}."
 
 
 def _utc(moment: datetime | None) -> datetime | None:
@@ -426,6 +434,9 @@ def _confirmed(settings: Settings, choice: Choice, verb: str, *, everything: boo
         choice = msgspec.structs.replace(choice, state="dead")
     if not (yes or choice.events):
         number = _ask(settings, lambda database: events.count(database, choice))
+        if number == 0:
+            click.echo("There is no such event.")
+            sys.exit(0)
         click.confirm(f"{verb} {number:,} {choice.state} events?", abort=True)
     return choice
 

@@ -60,7 +60,7 @@ class Bar(AbstractContextManager["Bar"]):
             disable=not console.is_terminal,
         )  # fmt: skip
         self._tasks: dict[Entity, TaskID] = {}
-        self._total = self._done = 0
+        self._total = self._before = self._done = 0
         self._began = self._told = time.monotonic()
 
     def __enter__(self) -> "Bar":
@@ -83,7 +83,7 @@ class Bar(AbstractContextManager["Bar"]):
         elif done:
             self._say(f"{NAMES[entity]}: going on after {done:,}")
         self._tasks[entity] = self._bar.add_task(NAMES[entity], total=max(total, done), completed=done)
-        self._total, self._done, self._began = total, 0, time.monotonic()
+        self._total, self._before, self._done, self._began = total, done, 0, time.monotonic()
 
     def wrote(self, receipt: Receipt) -> None:
         self._bar.advance(self._tasks[receipt.entity], receipt.counted)
@@ -91,7 +91,7 @@ class Bar(AbstractContextManager["Bar"]):
         if not self._console.is_terminal and time.monotonic() - self._told >= LINE_SECONDS:
             self._told = time.monotonic()
             rate = self._done / (self._told - self._began)
-            self._say(f"{NAMES[receipt.entity]}: {self._done:,} of {self._total:,}, {rate:,.0f}/s")
+            self._say(f"{NAMES[receipt.entity]}: {self._before + self._done:,} of {self._total:,}, {rate:,.0f}/s")
 
     def _say(self, line: str) -> None:
         self._console.print(line, highlight=False)

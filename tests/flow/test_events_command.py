@@ -59,6 +59,7 @@ def test_in_bulk_it_asks_first_and_says_how_many(events: Any) -> None:
     assert (code, "Retry 2 dead events? [y/N]" in output) == (1, True)
     assert len(json.loads(events("list", "--state", "dead", "--json")[1])) == 2
     assert events("retry", "--all", "--yes") == (0, "Retried 2 events.\n")
+    assert events("retry", "--all") == (0, "There is no such event.\n"), "there is nothing to ask about"
 
 
 @both_doors

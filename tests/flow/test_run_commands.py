@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import re
+import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,6 +86,39 @@ def test_without_credentials_it_says_which_variables_are_missing(tmp_path: Path,
     code, output = mirror(tmp_path, "backfill", "vendure", DATABASE_URL=database)
     assert code == 2
     assert "VENDURE_API_URL: Environment variable not set." in output
+
+
+@pytest.mark.parametrize("verb", ["backfill", "reconcile"])
+def test_an_engine_that_is_none_is_named_in_a_sentence(tmp_path: Path, database: str, verb: str) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        nobody.listen()
+        threading.Thread(target=_answer_404, args=(nobody,), daemon=True).start()
+        engine = {"VENDURE_API_URL": f"http://127.0.0.1:{nobody.getsockname()[1]}/admin-api", "VENDURE_API_KEY": "key"}
+        code, output = mirror(tmp_path, verb, "vendure", DATABASE_URL=database, **engine)
+    assert code == 1
+    assert output.endswith("Is the address right?\n")
+
+
+def _answer_404(listener: socket.socket) -> None:
+    connection, _ = listener.accept()
+    with connection:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+
+
+async def test_stopped_a_backfill_says_that_it_goes_on(
+    tmp_path: Path, database: str, connection: asyncpg.Connection, engine: dict[str, str]
+) -> None:
+    async def is_in_the_middle() -> bool:
+        return bool(await connection.fetchval(PROGRESS) >= 1)
+
+    with subprocess.Popen(**command(tmp_path, "backfill", "vendure", DATABASE_URL=database, **engine)) as process:
+        await until(is_in_the_middle)
+        process.send_signal(signal.SIGINT)
+        output, _ = await asyncio.to_thread(process.communicate)
+    assert process.returncode == 130
+    assert "Stopped. What was read is kept" in output
 
 
 def test_an_unknown_integration_is_named_with_those_that_there_are(tmp_path: Path, database: str) -> None:
