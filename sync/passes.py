@@ -7,17 +7,17 @@ is named in the receipt and holds up nothing else.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 import msgspec
 import structlog
 
 from sync.engines.base import Client, Context, Engine, Event, Sweep
-from sync.errors import Await, Reject, Skip
+from sync.errors import Await, Reject, Retry, Skip
 from sync.records import Deletion, Entity, Record
 from sync.runs import Cursor, Found, Receipt, Run, Slice, Summary, Told
 from sync.slices import lanes
@@ -27,8 +27,15 @@ log = structlog.get_logger()
 SLICE_SIZE = 1000
 AHEAD = 2
 """So many slices are made ready while one is written."""
+WAITS = 5
+"""How often in a row the engine may ask a run to come again later."""
+LONGEST_WAIT = 3600.0
+"""Seconds. An engine that wants more is left alone: the run ends, and goes on when it is begun again."""
 COUNTS = 3
 """How often the engine's total is asked for before what it says is taken for wrong."""
+
+
+T = TypeVar("T")
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -77,6 +84,22 @@ class _Ready(msgspec.Struct, frozen=True):
     answers: list[_Answer]
 
 
+class _Obliging:
+    """A client that waits as long as the engine asks it to, where the one it stands for does not have the patience."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def count(self, entity: Entity, *, since: datetime | None) -> int:
+        return await _as_asked(lambda: self._client.count(entity, since=since))
+
+    async def sweep(self, entity: Entity, *, position: str | None, since: datetime | None, limit: int) -> Sweep:
+        return await _as_asked(lambda: self._client.sweep(entity, position=position, since=since, limit=limit))
+
+    async def fetch(self, entity: Entity, source_ids: Sequence[str]) -> list[Event]:
+        return await _as_asked(lambda: self._client.fetch(entity, source_ids))
+
+
 class _Applied(msgspec.Struct, frozen=True):
     """A slice without its receipt."""
 
@@ -91,6 +114,7 @@ class Passes:
     def __init__(self, run: Run, source: Source, *, fix: bool, since: datetime | None, progress: Progress) -> None:
         self._run = run
         self._source = source
+        self._client = _Obliging(source.client)
         self._fix = fix
         self._since = since
         self._progress = progress
@@ -116,7 +140,7 @@ class Passes:
 
     async def count_anew(self, entity: Entity) -> Summary:
         """Return the summary as it is now."""
-        return await self._run.sum_up(entity, await self._source.client.count(entity, since=self._since))
+        return await self._run.sum_up(entity, await self._client.count(entity, since=self._since))
 
     async def bury(self, entity: Entity, gone: Sequence[Found], read_at: datetime) -> None:
         """Ask for entities that the engine did not list, and mark those deleted that it no longer has."""
@@ -149,7 +173,7 @@ class Passes:
         return summary
 
     async def _sweep(self, cursor: Cursor) -> None:
-        total = await self._source.client.count(cursor.entity, since=self._since)
+        total = await self._client.count(cursor.entity, since=self._since)
         self._progress.begin(cursor.entity, total, cursor.done)
         self._numbers[cursor.entity] = cursor.slice
         await self._run.rewind(cursor.entity, cursor.slice)
@@ -210,7 +234,7 @@ class Passes:
 
     async def _listed(self, entity: Entity, position: str | None, since: datetime | None) -> AsyncIterator[Sweep]:
         while True:
-            swept = await self._source.client.sweep(entity, position=position, since=since, limit=SLICE_SIZE)
+            swept = await self._client.sweep(entity, position=position, since=since, limit=SLICE_SIZE)
             yield swept
             if swept.position is None:
                 return
@@ -231,7 +255,7 @@ class Passes:
         """Ask for entities; return one answer for each."""
         if not source_ids:
             return []
-        events = {event.entity_id: event for event in await self._source.client.fetch(entity, source_ids)}
+        events = {event.entity_id: event for event in await self._client.fetch(entity, source_ids)}
         return [self._answer(source_id, events.get(source_id)) for source_id in source_ids]
 
     def _answer(self, source_id: str, event: Event | None) -> _Answer:
@@ -299,6 +323,19 @@ class Passes:
         number = self._numbers[entity]
         self._numbers[entity] = number + 1
         return number
+
+
+async def _as_asked(call: Callable[[], Awaitable[T]]) -> T:
+    """Return what the call returns; where the engine says when to come again, come again then."""
+    for _ in range(WAITS):
+        try:
+            return await call()
+        except Retry as retry:
+            if retry.after is None or retry.after > LONGEST_WAIT:
+                raise
+            log.warning("run.waits", seconds=retry.after, reason=retry.reason)
+            await asyncio.sleep(retry.after)
+    return await call()
 
 
 def _refuse(answer: _Answer, refused: dict[str, str]) -> _Answer:

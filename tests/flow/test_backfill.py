@@ -54,6 +54,22 @@ class Away(ShopClient):
         return await super().sweep(entity, position=position, since=since, limit=limit)
 
 
+class Sparing(ShopClient):
+    """A client whose engine asks to come again later, so many times."""
+
+    def __init__(self, shop: Shop, times: int, seconds: float) -> None:
+        super().__init__(shop)
+        self.left, self.seconds = times, seconds
+
+    async def sweep(
+        self, entity: Entity, *, position: str | None = None, since: datetime | None = None, limit: int = 500
+    ) -> Sweep:
+        if self.left:
+            self.left -= 1
+            raise Retry("the engine has enough for now", after=self.seconds)
+        return await super().sweep(entity, position=position, since=since, limit=limit)
+
+
 class Forgetful(ShopClient):
     """A client whose engine counts an entity and does not list it."""
 
@@ -123,6 +139,18 @@ async def test_a_large_slice_is_written_over_two_connections(mirror: Mirror, mon
     shop = open_shop(customers=150, orders=300)
     assert (await fill(mirror, shop)).ending.state == "complete"
     assert await receipts(mirror) == [("customer", 0, 150, 150, 0, 0, True), ("order", 0, 300, 300, 0, 0, True)]
+
+
+async def test_it_comes_again_when_the_engine_says(mirror: Mirror) -> None:
+    shop = open_shop(customers=1, orders=1)
+    assert (await fill(mirror, shop, Sparing(shop, times=3, seconds=0.01))).ending.state == "complete"
+
+
+@pytest.mark.parametrize(("times", "seconds"), [(100, 0.01), (1, 86400)])
+async def test_an_engine_that_only_ever_says_later_ends_the_run(mirror: Mirror, times: int, seconds: float) -> None:
+    shop = open_shop(customers=1, orders=1)
+    with pytest.raises(Retry, match="enough for now"):
+        await fill(mirror, shop, Sparing(shop, times, seconds))
 
 
 async def test_it_goes_on_where_the_engine_went_away(mirror: Mirror) -> None:
