@@ -17,7 +17,7 @@ from sync.engines.base import Context
 from sync.engines.vendure.documents import CustomerDocument, OrderDocument
 from sync.engines.vendure.mapping import map_customer, map_order
 from sync.errors import Skip
-from sync.records import Customer, Order
+from sync.records import Customer, Delivery, Order
 
 UNREAD = datetime.fromtimestamp(0, UTC)
 """Version of a document whose moment of reading is unknown; versions are not compared."""
@@ -61,8 +61,14 @@ class _CustomerRow(Customer, frozen=True, kw_only=True):
     deleted_at: datetime | None
 
 
+class _Echo(Delivery, frozen=True, kw_only=True):
+    source_id: str
+
+
 class _OrderRow(Order, frozen=True, kw_only=True):
     deleted_at: datetime | None
+    echoes: list[_Echo]
+    """Entries of the engine's history that came of what admins set here: our history has the admins' own instead."""
 
 
 class _Tombstone(msgspec.Struct, frozen=True):
@@ -115,8 +121,20 @@ def _undeleted(expected: list[str], rows: Sequence[_Tombstone]) -> list[Differen
 def _differing_fields(record: Customer | Order, row: _CustomerRow | _OrderRow | None) -> list[str]:
     if row is None:
         return ["missing"]
+    if isinstance(record, Order) and isinstance(row, _OrderRow):
+        row = _with_echoes(row, record)
     names = (name for name in record.__struct_fields__ if name not in DERIVED)
     return [name for name in names if _sorted(getattr(record, name)) != _sorted(getattr(row, name))]
+
+
+def _with_echoes(row: _OrderRow, order: Order) -> _OrderRow:
+    """Complete the history with the engine's entries that echo an admin's: only what they say can be compared.
+
+    When it was set, and from which stage, the engine knows of its own setting, and the mirror of the admin's.
+    """
+    told = {(change.source_id, change.stage, change.tracking_number): change for change in order.stages}
+    echoes = [told.get((echo.source_id, echo.stage, echo.tracking_number), echo) for echo in row.echoes]
+    return msgspec.structs.replace(row, stages=[*row.stages, *echoes])
 
 
 def _sorted(value: Any) -> Any:

@@ -39,10 +39,11 @@ as $$
                 from public.customer_order_items as t
                 where t.order_summary_id = o.id
             ), '[]'),
-            'stages', coalesce((
-                select jsonb_agg(to_jsonb(e) || jsonb_build_object('changed_at', e.updated_at) order by e.source_id)
-                from public.order_delivery_status_events as e
-                where e.order_summary_id = o.id
+            'stages', coalesce(history.told, '[]'),
+            'echoes', coalesce((
+                select jsonb_agg(c.handed_out || jsonb_build_object('source_id', c.change_source_id))
+                from mirror.outbox as c
+                where c.order_summary_id = o.id and c.change_source_id is not null and c.handed_out = any(history.made_here)
             ), '[]')
         )
     ), '[]')
@@ -50,10 +51,24 @@ as $$
     inner join public.customer_orders_summary as o on o.store_id = i.store_id and o.source = i.engine
     left join public.customers as c on c.id = o.customer_id
     left join public.order_delivery_status as s on s.order_summary_id = o.id
+    cross join lateral (
+        select
+            jsonb_agg(to_jsonb(e) || jsonb_build_object('changed_at', e.updated_at)) filter (where is_engines.is_so) as told,
+            array_agg(jsonb_build_object('stage', e.stage, 'tracking_number', e.tracking_number))
+            filter (where not is_engines.is_so) as made_here
+        from public.order_delivery_status_events as e
+        cross join lateral (
+            -- A note is the mirror's own, see mirror.complete_history.
+            select coalesce(e.actor, 'engine:' || e.updated_by) = 'engine:' || o.source and e.note is null as is_so
+        ) as is_engines
+        where e.order_summary_id = o.id
+    ) as history
     where i.id = p_integration_id and o.source_id = any(p_source_ids) and o.source_version > '-infinity'
 $$;
 
 comment on function mirror.read_orders(uuid, text[]) is
-'The orders with these ids as the tables have them, each with its items, delivery status and history; no bare tombstones.';
+'The orders with these ids as the tables have them, each with its items, its delivery status, and what the engine told of the '
+'history (stages); no bare tombstones. echoes are the changes in the engine''s history that came of what admins have set '
+'here: {"source_id", "stage", "tracking_number"}. In the history they are the admins'' own entries.';
 revoke execute on function mirror.read_orders(uuid, text[]) from public;
 grant execute on function mirror.read_orders(uuid, text[]) to service_role;

@@ -1104,6 +1104,56 @@ comment on function mirror.follow_conflicts(uuid[]) is
 revoke execute on function mirror.follow_conflicts(uuid[]) from public;
 grant execute on function mirror.follow_conflicts(uuid[]) to service_role;
 
+-- Our own changes come back as entries of the engine's history, which are not in ours.
+
+create or replace function mirror.read_orders(p_integration_id uuid, p_source_ids text[]) returns json
+language sql stable
+set search_path = ''
+as $$
+    select coalesce(json_agg(
+        to_jsonb(o)
+        || jsonb_build_object(
+            'customer_source_id', c.source_id,
+            'carrier', s.carrier,
+            'delivery_stage', s.stage,
+            'tracking_number', s.tracking_number,
+            'items', coalesce((
+                select jsonb_agg(to_jsonb(t) order by t.source_id)
+                from public.customer_order_items as t
+                where t.order_summary_id = o.id
+            ), '[]'),
+            'stages', coalesce(history.told, '[]'),
+            'echoes', coalesce((
+                select jsonb_agg(c.handed_out || jsonb_build_object('source_id', c.change_source_id))
+                from mirror.outbox as c
+                where c.order_summary_id = o.id and c.change_source_id is not null and c.handed_out = any(history.made_here)
+            ), '[]')
+        )
+    ), '[]')
+    from mirror.integrations as i
+    inner join public.customer_orders_summary as o on o.store_id = i.store_id and o.source = i.engine
+    left join public.customers as c on c.id = o.customer_id
+    left join public.order_delivery_status as s on s.order_summary_id = o.id
+    cross join lateral (
+        select
+            jsonb_agg(to_jsonb(e) || jsonb_build_object('changed_at', e.updated_at)) filter (where is_engines.is_so) as told,
+            array_agg(jsonb_build_object('stage', e.stage, 'tracking_number', e.tracking_number))
+            filter (where not is_engines.is_so) as made_here
+        from public.order_delivery_status_events as e
+        cross join lateral (
+            -- A note is the mirror's own, see mirror.complete_history.
+            select coalesce(e.actor, 'engine:' || e.updated_by) = 'engine:' || o.source and e.note is null as is_so
+        ) as is_engines
+        where e.order_summary_id = o.id
+    ) as history
+    where i.id = p_integration_id and o.source_id = any(p_source_ids) and o.source_version > '-infinity'
+$$;
+
+comment on function mirror.read_orders(uuid, text[]) is
+'The orders with these ids as the tables have them, each with its items, its delivery status, and what the engine told of the '
+'history (stages); no bare tombstones. echoes are the changes in the engine''s history that came of what admins have set '
+'here: {"source_id", "stage", "tracking_number"}. In the history they are the admins'' own entries.';
+
 create or replace function mirror.follow_delivery() returns trigger
 language plpgsql
 set search_path = ''

@@ -9,6 +9,7 @@ from functools import partial
 import msgspec
 import pytest
 
+from sync.compare import Difference
 from sync.daemon import Daemon
 from sync.engines.base import Event
 from sync.errors import Reject, Retry
@@ -21,6 +22,12 @@ from tests.flow.serving import until
 from tests.flow.two_sides import TwoSides, open_two_sides
 from tests.mirror import Mirror
 from tests.rest.gateway import both_doors, postgres_only
+
+LOSE = """
+    alter table public.order_delivery_status_events disable trigger user;
+    delete from public.order_delivery_status_events where actor = 'studio';
+    alter table public.order_delivery_status_events enable trigger user;
+"""
 
 
 @pytest.fixture
@@ -81,6 +88,36 @@ async def test_the_echo_changes_nothing_and_queues_nothing(sides: TwoSides) -> N
     assert await sides.here("1") == ("SOURCING", None)
     assert await sides.history("1") == before == [("ORDER_CONFIRMED", "SOURCING", None, "studio")]
     assert await sides.commands("1") == [("sent", ("SOURCING", None), None)]
+
+
+async def test_compare_takes_the_admins_entry_for_the_echo(sides: TwoSides) -> None:
+    await sides.admin_sets("1", stage="SOURCING")
+    await sides.admin_sets("1", stage="ARRIVED", tracking_number="SLP-1")
+    assert await sides.differences() == [Difference("order", "1", ["delivery_stage", "tracking_number"])]
+    await sides.deliver()
+    await sides.poll()
+    assert await sides.differences() == []
+
+
+@pytest.mark.parametrize("change", [{"stage": "DISPATCHED"}, {"trackingNumber": "SLP-2"}, {"id": "another"}])
+async def test_compare_finds_an_echo_that_says_something_else(sides: TwoSides, change: dict[str, str]) -> None:
+    await sides.admin_sets("1", stage="SOURCING")
+    await sides.deliver()
+    sides.shop.documents["order"]["1"]["deliveryStageChanges"][-1].update(change)
+    assert await sides.differences() == [Difference("order", "1", ["stages"])]
+
+
+async def test_compare_misses_the_admins_entry(sides: TwoSides) -> None:
+    await sides.admin_sets("1", stage="SOURCING")
+    await sides.deliver()
+    await sides.mirror.connection.execute(LOSE)
+    assert await sides.differences() == [Difference("order", "1", ["stages"])]
+
+
+async def test_compare_finds_a_change_that_was_not_told(sides: TwoSides) -> None:
+    sides.shop_sets("1", "SOURCING")
+    sides.shop_sets("1", "ORDER_CONFIRMED")
+    assert await sides.differences() == [Difference("order", "1", ["stages"])]
 
 
 async def test_an_echo_that_comes_before_the_sender_is_done_is_recognised(sides: TwoSides) -> None:

@@ -231,6 +231,7 @@ class Story:
         assert await self.deliver({}) == Counts()
         assert [await self.sides.admin.run(EVENTS, order) for order in ORDERS] == before
         assert await self.sides.conflicts() == []
+        assert await self.sides.differences() == []
         for order in ORDERS:
             assert await self.sides.here(order) == self.sides.there(order)
             await self._check_history(order)

@@ -10,9 +10,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
+import msgspec
 
+from sync.compare import Difference, Documents, compare
 from sync.deliver import Deliver
-from sync.engines.base import Client, Event
+from sync.engines.base import Client, Context, Event
 from sync.outbox import Counts
 from tests.database.shop import DELIVERY, ORDERS
 from tests.database.studio import Studio, studio
@@ -97,6 +99,13 @@ class TwoSides:
         )
         assert tuple(row) == (order["delivery_stage"], order["tracking_number"])
         return row["stage"], row["tracking_number"]
+
+    async def differences(self) -> list[Difference]:
+        """Compare what the mirror has with the shop's documents, field by field."""
+        orders = list(self.shop.documents["order"].values())
+        documents = msgspec.convert({"customers": [], "orders": orders}, Documents)
+        context = Context(phone_region="LK")
+        return (await compare(self.mirror.database, self.mirror.integration, documents, context)).differences
 
     def there(self, order_id: str) -> Values:
         """Return what the shop says."""
