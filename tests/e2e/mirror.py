@@ -19,6 +19,7 @@ import msgspec
 from sync.compare import Comparison, Documents, compare
 from sync.database import connect
 from sync.engines.base import Context
+from sync.settings import CREDENTIALS, Credentials
 from tests.e2e.databases import fetch
 from tests.e2e.shop import free_port
 
@@ -37,6 +38,8 @@ class Mirror:
     logs: Path
     port: int = field(default_factory=free_port)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    credentials: Credentials | None = None
+    """With which the daemon asks the shop, and tells it; None: it does neither."""
 
     @property
     def endpoint(self) -> str:
@@ -76,6 +79,23 @@ class Mirror:
         if letters := self.status()["dead_letters"]:
             raise AssertionError(f"Some events could not be applied: {letters}")
 
+    def wait_until_all_is_told(self) -> None:
+        """Wait until the shop was told of everything that an admin has set."""
+        waiting = "select payload, reason from mirror.outbox where state in ('pending', 'dead')"
+        _wait_until(
+            lambda: not fetch(self.dsn, waiting),
+            DRAIN_SECONDS,
+            lambda: f"The shop was not told: {fetch(self.dsn, waiting)}\n{self._said('work')}",
+        )
+
+    def wait_until_the_shop_is_asked(self) -> None:
+        """Wait until a daemon has something in hand that the shop is to be told."""
+        _wait_until(
+            lambda: bool(fetch(self.dsn, "select from mirror.outbox where claimed_by is not null")),
+            DRAIN_SECONDS,
+            lambda: f"The shop is not asked:\n{self._said('work')}",
+        )
+
     def status(self) -> dict[str, Any]:
         """What `mirror status --json` prints."""
         return asyncio.run(self._status())
@@ -109,6 +129,9 @@ class Mirror:
             "MIRROR_LEASE_SECONDS": "2",
             "MIRROR_POLL_SECONDS": "0.2",
         }
+        if self.credentials is not None:
+            given = msgspec.structs.asdict(self.credentials)
+            environment |= {f"VENDURE_{CREDENTIALS[name]}": value for name, value in given.items() if value}
         with self._log(command).open("ab") as log:
             self.processes[command] = subprocess.Popen(
                 [sys.executable, "-m", "sync", command], env=environment, stdout=log, stderr=subprocess.STDOUT
