@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 
 import pytest
+from litestar import Litestar
 from litestar.testing import RequestFactory
 
 from api.peers import requester
@@ -30,6 +31,6 @@ PROXIES = [ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("2001:db8:ff
 )
 def test_the_last_one_that_nobody_trusted_vouches_for(peer: str, forwarded: str, found: str) -> None:
     headers = {"X-Forwarded-For": forwarded} if forwarded else {}
-    request = RequestFactory().get("/", headers=headers)
+    request = RequestFactory(Litestar([], logging_config=None)).get("/", headers=headers)
     request.scope["client"] = (peer, 4711)
     assert requester(request, PROXIES) == found
