@@ -8,13 +8,14 @@ from sync.compare import Comparison, Documents
 from sync.engines.vendure.documents import OrderDocument
 from sync.records import DELIVERY_STAGES
 from sync.replay import Tally
-from sync.status import Status, Watched
+from sync.settings import SettingsError, load_credentials, prefix_of
+from sync.status import Commands, Status, Watched
 
 DIFFERENCES_SHOWN = 20
 
 
 def print_status(console: Console, status: Status) -> None:
-    """Print alarms, the inbox by state, the lag, the newest dead letters, runs and drift, and rows per table."""
+    """Print alarms, the inbox, what waits for an engine and why, dead letters, runs and drift, and rows per table."""
     for alarm in status.alarms:
         since = f"{alarm.since:%Y-%m-%d %H:%M} (UTC)"
         console.print(
@@ -28,6 +29,8 @@ def print_status(console: Console, status: Status) -> None:
     console.print(table)
     console.print(f"Lag: {status.lag_seconds:.1f} s (age of the oldest pending event)")
     console.print(f"Commands that wait for an engine: {status.outbox_waiting:,}")
+    for commands in status.commands:
+        _print_commands(console, commands)
     _print_dead_letters(console, status)
     for watched in status.integrations:
         _print_integration(console, watched)
@@ -67,6 +70,39 @@ def print_where_to_look(console: Console, address: str, psql: str) -> None:
     console.print(f"\nThe API's description:  {address}/schema")
     console.print(f"The tables, in psql:    {psql}", soft_wrap=True)
     console.print("\nCtrl-C ends it.")
+
+
+def _print_commands(console: Console, commands: Commands) -> None:
+    name = commands.integration
+    if commands.waiting:
+        since = f"{commands.waiting_since:%Y-%m-%d %H:%M} (UTC)"
+        console.print(
+            f"  {name}: {commands.waiting:,} wait since {since}; {_why(commands)}", highlight=False, markup=False
+        )
+    if commands.refused:
+        console.print(f"  {name}: {commands.refused:,} refused; see orders_needing_attention.", highlight=False)
+    if commands.conflicts:
+        console.print(
+            f"  {name}: {commands.conflicts:,} in conflict; choose a side in mirror.sync_conflicts.", highlight=False
+        )
+
+
+def _why(commands: Commands) -> str:
+    """Say why commands wait. The daemon's environment may be another than ours: what was tried tells more."""
+    if not commands.is_active:
+        return "activate it in mirror.integrations."
+    if commands.reason is not None:
+        return f"the latest attempt: {commands.reason}"
+    try:
+        if load_credentials([commands.integration]):
+            return "the daemon (`mirror work`) sends them."
+    except SettingsError as error:
+        return str(error)
+    prefix = prefix_of(commands.integration)
+    return (
+        f"set {prefix}API_URL, and {prefix}API_KEY or {prefix}API_USERNAME with {prefix}API_PASSWORD, "
+        "where the daemon runs."
+    )
 
 
 def _print_dead_letters(console: Console, status: Status) -> None:

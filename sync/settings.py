@@ -145,6 +145,11 @@ def load_secrets(variables: list[str]) -> dict[str, tuple[str, ...]]:
     return {name: tuple(secret.strip() for secret in values or ()) for name, values in secrets.items()}
 
 
+def prefix_of(slug: str) -> str:
+    """Return what the names of an integration's variables begin with."""
+    return f"{slug.upper().replace('-', '_')}_"
+
+
 def load_credentials(slugs: Iterable[str]) -> dict[str, Credentials]:
     """Read how to reach the engines of these integrations: slug → credentials.
 
@@ -155,7 +160,7 @@ def load_credentials(slugs: Iterable[str]) -> dict[str, Credentials]:
     found: dict[str, Credentials] = {}
     wrong: dict[str, list[str]] = {}
     for slug in slugs:
-        prefix = f"{slug.upper().replace('-', '_')}_"
+        prefix = prefix_of(slug)
         given = {name: os.environ.get(prefix + variable) or None for name, variable in CREDENTIALS.items()}
         faults = _faults_of(given)
         wrong |= {prefix + CREDENTIALS[name]: [text.format(prefix)] for name, text in faults.items()}

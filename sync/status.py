@@ -62,6 +62,19 @@ class Watched(msgspec.Struct, frozen=True):
     drift: list[Drift]
 
 
+class Commands(msgspec.Struct, frozen=True):
+    """The way back to the engine of an integration."""
+
+    integration: str
+    is_active: bool
+    waiting: int
+    waiting_since: datetime | None
+    reason: str | None
+    """Why the latest that was tried did not go through; None if none was tried."""
+    refused: int
+    conflicts: int
+
+
 class Status(msgspec.Struct, frozen=True):
     """What `mirror.get_status()` returns."""
 
@@ -69,6 +82,7 @@ class Status(msgspec.Struct, frozen=True):
     lag_seconds: float
     dead_letters: list[DeadLetter]
     outbox_waiting: int
+    commands: list[Commands]
     alarms: list[Alarm]
     integrations: list[Watched]
     tables: dict[str, int]

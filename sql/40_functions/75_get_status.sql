@@ -88,6 +88,7 @@ as $$
             ) as dead
         ), '[]'),
         'outbox_waiting', (select count(*) from mirror.outbox as o where o.state = 'pending'),
+        'commands', coalesce((select json_agg(c) from mirror.count_commands() as c), '[]'),
         'alarms', coalesce((select json_agg(a) from mirror.list_alarms() as a), '[]'),
         'integrations', coalesce((
             select json_agg(json_build_object(
@@ -142,6 +143,7 @@ $$;
 
 comment on function mirror.get_status() is
 'How the mirror does: events by state, the age in seconds of the oldest pending one, the newest dead letters, commands that '
-'wait, alarms, the last runs and the drift of each integration, rows per table. Cheap however big the tables are.';
+'wait, and the way back of each integration, alarms, the last runs and the drift of each integration, '
+'rows per table. Cheap however big the tables are.';
 revoke execute on function mirror.get_status() from public;
 grant execute on function mirror.get_status() to service_role;

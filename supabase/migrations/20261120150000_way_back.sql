@@ -1154,6 +1154,89 @@ comment on function mirror.read_orders(uuid, text[]) is
 'history (stages); no bare tombstones. echoes are the changes in the engine''s history that came of what admins have set '
 'here: {"source_id", "stage", "tracking_number"}. In the history they are the admins'' own entries.';
 
+create or replace function mirror.get_status() returns json
+language sql stable
+set search_path = ''
+as $$
+    select json_build_object(
+        'inbox', (select json_object_agg(c.state, c.events order by c.state) from mirror.count_inbox() as c),
+        'lag_seconds', coalesce((
+            select extract(epoch from now() - min(e.created_at))::float8
+            from mirror.webhook_events as e
+            where e.state = 'pending'
+        ), 0),
+        'dead_letters', coalesce((
+            select json_agg(json_build_object(
+                'event_id', dead.event_id, 'event_type', dead.event_type, 'entity_id', dead.entity_id,
+                'reason', dead.reason, 'settled_at', dead.settled_at
+            ))
+            from (
+                select e.event_id, e.event_type, e.entity_id, e.reason, e.settled_at
+                from mirror.webhook_events as e
+                where e.state = 'dead'
+                order by e.settled_at desc
+                limit 10
+            ) as dead
+        ), '[]'),
+        'outbox_waiting', (select count(*) from mirror.outbox as o where o.state = 'pending'),
+        'commands', coalesce((select json_agg(c) from mirror.count_commands() as c), '[]'),
+        'alarms', coalesce((select json_agg(a) from mirror.list_alarms() as a), '[]'),
+        'integrations', coalesce((
+            select json_agg(json_build_object(
+                'slug', h.slug,
+                'last_hook_at', h.last_hook_at,
+                'silent_seconds', extract(epoch from h.silent)::float8,
+                'usual_seconds', extract(epoch from h.usual)::float8,
+                'alarm_seconds', extract(epoch from h.alarm_after)::float8,
+                'is_silent', h.is_alarm,
+                'runs', (
+                    select coalesce(json_agg(json_build_object(
+                        'kind', k.kind, 'state', l.state, 'reason', l.reason, 'began_at', l.created_at, 'finished_at', l.finished_at,
+                        'options', l.options
+                    )), '[]')
+                    from unnest(array['backfill', 'reconcile']) as k (kind)
+                    cross join lateral (
+                        select r.state, r.reason, r.created_at, r.finished_at, r.options
+                        from mirror.sync_runs as r
+                        where r.integration_id = h.integration_id and r.kind = k.kind
+                        order by r.id desc
+                        limit 1
+                    ) as l
+                ),
+                'drift', (
+                    select coalesce(json_agg(json_build_object(
+                        'entity', n.entity, 'missing', l.missing, 'stale', l.stale, 'gone', l.gone, 'never_sent', l.never_sent,
+                        'differing', l.differing, 'at', l.created_at
+                    )), '[]')
+                    from unnest(array['customer', 'order']) as n (entity)
+                    cross join lateral (
+                        select d.missing, d.stale, d.gone, d.never_sent, d.differing, d.created_at
+                        from mirror.drift as d
+                        inner join mirror.sync_runs as r on r.id = d.run_id and r.kind = 'reconcile'
+                        where d.integration_id = h.integration_id and d.entity = n.entity
+                        order by d.created_at desc
+                        limit 1
+                    ) as l
+                )
+            ) order by h.slug)
+            from mirror.hook_silence() as h
+        ), '[]'),
+        'tables', json_build_object(
+            'customers', mirror.count_rows('public.customers'),
+            'customer_addresses', mirror.count_rows('public.customer_addresses'),
+            'customer_orders_summary', mirror.count_rows('public.customer_orders_summary'),
+            'customer_order_items', mirror.count_rows('public.customer_order_items'),
+            'order_delivery_status', mirror.count_rows('public.order_delivery_status'),
+            'order_delivery_status_events', mirror.count_rows('public.order_delivery_status_events')
+        )
+    )
+$$;
+
+comment on function mirror.get_status() is
+'How the mirror does: events by state, the age in seconds of the oldest pending one, the newest dead letters, commands that '
+'wait, and the way back of each integration, alarms, the last runs and the drift of each integration, '
+'rows per table. Cheap however big the tables are.';
+
 create or replace function mirror.follow_delivery() returns trigger
 language plpgsql
 set search_path = ''

@@ -8,6 +8,7 @@ from functools import partial
 
 import msgspec
 import pytest
+from rich.console import Console
 
 from sync.compare import Difference
 from sync.daemon import Daemon
@@ -15,7 +16,9 @@ from sync.engines.base import Event
 from sync.errors import Reject, Retry
 from sync.outbox import Counts
 from sync.records import Delivery, Entity
+from sync.report import print_status
 from sync.settings import load_settings
+from sync.status import read_status
 from tests.engine import Shop, ShopClient
 from tests.factory import fulfillment
 from tests.flow.serving import until
@@ -277,6 +280,41 @@ async def test_without_credentials_or_activity_commands_wait_and_are_counted(sid
     assert (name, is_active, waiting) == ("vendure", False, 1)
     await sides.admin.run("update mirror.integrations set is_active = true")
     assert await sides.deliver() == Counts(sent=1)
+
+
+async def test_the_status_says_why_commands_wait(sides: TwoSides, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def printed() -> str:
+        console = Console(record=True, width=250)
+        print_status(console, await read_status(sides.mirror.database))
+        return console.export_text()
+
+    assert "wait since" not in await printed()
+    await sides.admin_sets("1", stage="SOURCING")
+    assert "vendure: 1 wait since" in await printed()
+    assert "; set VENDURE_API_URL, and VENDURE_API_KEY or VENDURE_API_USERNAME with" in await printed()
+    monkeypatch.setenv("VENDURE_API_URL", "https://shop.example.com/admin-api")
+    assert "VENDURE_API_KEY: must be set, or" in await printed()
+    monkeypatch.setenv("VENDURE_API_KEY", "key")
+    assert "; the daemon (`mirror work`) sends them." in await printed()
+    await sides.deliver(SilentClient(sides.shop, 1, Retry("the shop [eu-1] is away")))
+    assert "; the latest attempt: the shop [eu-1] is away" in await printed()
+    await sides.admin.run("update mirror.integrations set is_active = false")
+    assert "; activate it in mirror.integrations." in await printed()
+
+
+async def test_the_status_tells_of_refusals_and_conflicts(sides: TwoSides) -> None:
+    await sides.set_policy("ask")
+    for order in "12":
+        await sides.admin_sets(order, stage="SOURCING")
+    await sides.tell(sides.shop_sets("2", "ARRIVED"))
+    await sides.deliver(FailingClient(sides.shop, Reject("no such stage")))
+    (commands,) = (await read_status(sides.mirror.database)).commands
+    assert (commands.refused, commands.conflicts) == (1, 1)
+    console = Console(record=True, width=250)
+    print_status(console, await read_status(sides.mirror.database))
+    printed = console.export_text()
+    assert "vendure: 1 refused; see orders_needing_attention." in printed
+    assert "vendure: 1 in conflict; choose a side in mirror.sync_conflicts." in printed
 
 
 async def test_the_shops_own_change_of_the_other_field_is_not_overwritten(sides: TwoSides) -> None:
