@@ -1,7 +1,7 @@
 -- What the engine told is the engine's to change. Who changes it by hand is noted, and the source_hash of the customer or
 -- order goes: the next reconcile finds that it is not as the engine has it, and reads it anew.
 
-create function mirror.changed_columns(p_old jsonb, p_new jsonb, p_table oid) returns text[]
+create function mirror.changed_columns(p_old jsonb, p_new jsonb, p_table regclass) returns text[]
 language sql stable
 set search_path = ''
 as $$
@@ -13,10 +13,10 @@ as $$
         and n.key not in (select a.attname from pg_attribute as a where a.attrelid = p_table and a.attgenerated <> '')
 $$;
 
-comment on function mirror.changed_columns(jsonb, jsonb, oid) is
+comment on function mirror.changed_columns(jsonb, jsonb, regclass) is
 'Which columns differ between two states of a row of a table; none without an old one.';
-revoke execute on function mirror.changed_columns(jsonb, jsonb, oid) from public;
-grant execute on function mirror.changed_columns(jsonb, jsonb, oid) to service_role;
+revoke execute on function mirror.changed_columns(jsonb, jsonb, regclass) from public;
+grant execute on function mirror.changed_columns(jsonb, jsonb, regclass) to service_role;
 
 create function mirror.note_hand_edit() returns trigger
 language plpgsql security definer
