@@ -239,9 +239,9 @@ async def test_without_the_schema_it_is_refused(project: Project, connection: as
 
 
 async def test_a_call_may_take_longer_than_the_project_gives_a_request(
-    database: str, connection: asyncpg.Connection, gateway: Gateway
+    connection: asyncpg.Connection, gateway: Gateway
 ) -> None:
-    name = database.rpartition("/")[2]
+    name = await connection.fetchval("select current_database()")
     await connection.execute(f"alter role authenticator in database {name} set statement_timeout = '500ms'")
     await define(connection, "doze() returns text", "perform pg_sleep(1); return 'awake'")
     with gateway.project(name) as project:
