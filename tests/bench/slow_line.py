@@ -65,6 +65,7 @@ class _Entrance(_End):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        cast(asyncio.Transport, transport).pause_reading()  # what arrived before there is another end would be lost
         self._connecting = asyncio.create_task(self._connect())
 
     async def _connect(self) -> None:
@@ -72,6 +73,8 @@ class _Entrance(_End):
         exit_.other = self
         await asyncio.get_running_loop().create_connection(lambda: exit_, self._host, self._port)
         self.other = exit_
+        if self.transport is not None:
+            self.transport.resume_reading()
 
 
 @contextmanager
