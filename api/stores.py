@@ -5,7 +5,7 @@ from uuid import UUID
 import msgspec
 
 from api.cached import Cached
-from sync.database import Database
+from sync.database import Database, Row
 
 
 class Store(msgspec.Struct, frozen=True):
@@ -20,6 +20,16 @@ class Store(msgspec.Struct, frozen=True):
     storefront_url: str | None
     code_seconds: int | None
     """How long an SMS code holds; None: the store has no settings for them, and sends none."""
+    currency: str
+    """ISO 4217."""
+    timezone: str
+    """IANA: Asia/Colombo."""
+    accent_color: str
+    """#rrggbb."""
+    carrier_links: dict[str, str]
+    """Per carrier the address of a parcel, with {number} in place of its number."""
+    allowed_origins: list[str]
+    """Web sites whose pages may call the API."""
 
 
 class Stores:
@@ -36,4 +46,9 @@ class Stores:
 
     async def _read(self) -> dict[str, Store]:
         rows = await self._database.rows("list_stores")
-        return {row["slug"]: Store(**{name: row[name] for name in Store.__struct_fields__}) for row in rows}
+        return {store.slug: store for store in map(_store, rows)}
+
+
+def _store(row: Row) -> Store:
+    values = {name: row[name] for name in Store.__struct_fields__}
+    return Store(**values | {"carrier_links": msgspec.json.decode(values["carrier_links"])})

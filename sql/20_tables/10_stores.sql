@@ -13,7 +13,17 @@ create table public.stores (
     batches_all_orders boolean not null default false,
     batch_target_order_count integer check (batch_target_order_count > 0),
     requires_tracking_number boolean not null default false,
-    pay_on_delivery_methods text[] not null default '{cash-on-delivery,cod,COD}'
+    pay_on_delivery_methods text[] not null default '{cash-on-delivery,cod,COD}',
+    accent_color text not null default '#2457d6' check (accent_color ~* '^#[0-9a-f]{6}$'),
+    carrier_links jsonb not null default '{}' check (
+        jsonb_typeof(carrier_links) = 'object'
+        and not jsonb_path_exists(
+            carrier_links, 'strict $.* ? (@.type() != "string" || !(@ like_regex "^https://[^ <>\"]*\\{number\\}[^ <>\"]*$"))'
+        )
+    ),
+    allowed_origins text[] not null default '{}' check (
+        array_to_string(allowed_origins, ' ', '') ~ '^(https?://[a-z0-9.-]+(:[0-9]+)?( https?://[a-z0-9.-]+(:[0-9]+)?)*)?$'
+    )
 );
 
 comment on table public.stores is 'The shops that are mirrored. One default store exists from the start.';
@@ -31,6 +41,12 @@ comment on column public.stores.requires_tracking_number is
 'An order cannot be DISPATCHED without a tracking number.';
 comment on column public.stores.pay_on_delivery_methods is
 'Payment methods that are paid at the door: such an order needs no attention for being unpaid before it is DELIVERED.';
+comment on column public.stores.accent_color is
+'The shop''s colour on pages for customers: #rrggbb.';
+comment on column public.stores.carrier_links is
+'Where a parcel is followed: per carrier, as orders name it, an https address with {number} in place of the tracking number.';
+comment on column public.stores.allowed_origins is
+'Web sites whose pages may call the API from a browser, as browsers name them: https://shop.example, without a path.';
 
 create trigger touch_updated_at before update on public.stores
 for each row execute function mirror.touch_updated_at();

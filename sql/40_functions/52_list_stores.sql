@@ -1,10 +1,13 @@
 create function mirror.list_stores() returns table (
-    slug text, phone_region text, id uuid, name text, locale text, storefront_url text, code_seconds integer
+    slug text, phone_region text, id uuid, name text, locale text, storefront_url text, code_seconds integer,
+    currency text, timezone text, accent_color text, carrier_links jsonb, allowed_origins text[]
 )
 language sql stable
 set search_path = ''
 as $$
-    select s.slug, s.phone_region, s.id, s.name, s.locale, s.storefront_url, o.code_seconds
+    select
+        s.slug, s.phone_region, s.id, s.name, s.locale, s.storefront_url, o.code_seconds,
+        s.currency, s.timezone, s.accent_color, s.carrier_links, s.allowed_origins
     from public.stores as s
     left join mirror.otp_settings as o on o.store_id = s.id
     where s.is_active

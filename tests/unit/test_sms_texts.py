@@ -5,12 +5,26 @@ from __future__ import annotations
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 
 from api.sms.segments import segments
 from api.sms.texts import WORDS, code_text
 from api.stores import Store
 
-STORE = Store(UUID(int=1), "default", "Signature Kits", "LK", "en", "https://www.kits.example.com/shop", 300)
+STORE = Store(
+    id=UUID(int=1),
+    slug="default",
+    name="Signature Kits",
+    phone_region="LK",
+    locale="en",
+    storefront_url="https://www.kits.example.com/shop",
+    code_seconds=300,
+    currency="LKR",
+    timezone="Asia/Colombo",
+    accent_color="#2457d6",
+    carrier_links={},
+    allowed_origins=[],
+)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +77,7 @@ def test_the_language_is_the_customer_s_else_the_store_s(locale: str | None, beg
 
 
 def test_a_store_without_an_address_has_no_line_for_browsers() -> None:
-    store = Store(STORE.id, "default", "A\nB  " + "x" * 100, "LK", "en", None, 300)
+    store = replace(STORE, name="A\nB  " + "x" * 100, storefront_url=None)
     text = code_text(store, "012345", None, seconds=90)
     assert "\n" not in text
     assert "A B " + "x" * 26 + "." in text
