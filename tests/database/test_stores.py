@@ -35,8 +35,7 @@ BAD = {
         "{https://shop.example/}",
         "{shop.example}",
         '{"https://shop.example "}',
-        "{null}",
-        '{""}',
+        "{null,https://shop.example}",
     ],
 }
 
