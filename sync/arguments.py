@@ -1,7 +1,7 @@
 """How arguments of the command `mirror` are written: a moment, a duration, a percentage."""
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
 import click
@@ -36,6 +36,14 @@ class _Percent(click.ParamType[float]):
         return float(found[1]) / 100
 
 
-MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"])
+class _Moment(click.DateTime):
+    """A date, with or without a time; UTC where no zone is said."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        moment: datetime = super().convert(value, param, ctx)
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+MOMENT = _Moment(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"])
 DURATION = _Duration()
 PERCENT = _Percent()

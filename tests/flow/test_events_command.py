@@ -30,7 +30,7 @@ async def shop(mirror: Mirror) -> Mirror:
 @pytest.fixture
 def events(shop: Mirror, address: Address, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Run `mirror events …` in this process; return exit code and output."""
-    monkeypatch.setattr("sync.cli.configure_logs", lambda: None)  # pytest's logs stay as they are
+    monkeypatch.setattr("sync.cli.command.configure_logs", lambda: None)  # pytest's logs stay as they are
 
     def run(*arguments: str) -> tuple[int, str]:
         done = CliRunner().invoke(main, ["events", *arguments], env=variables(address))

@@ -256,7 +256,7 @@ async def test_public_and_mirror_share_no_name(connection: asyncpg.Connection) -
 
 
 async def test_the_command_says_equal_or_what_differs(shop: Mirror, database: str, monkeypatch: Any) -> None:
-    monkeypatch.setattr("sync.cli.configure_logs", lambda: None)
+    monkeypatch.setattr("sync.cli.command.configure_logs", lambda: None)
     await shop.database.close()
 
     async def run(*arguments: str) -> tuple[int, str]:

@@ -1,0 +1,117 @@
+"""Commands that run the mirror and look at it."""
+
+import asyncio
+import os
+import sys
+
+import click
+import msgspec
+
+from sync import embedded, interrupts
+from sync.cli.command import Failed, ask, command, configured, console
+from sync.daemon import work as run_daemon
+from sync.demo import run_demo
+from sync.processes import stop_with_parent
+from sync.report import print_status
+from sync.settings import Settings
+from sync.stack import (
+    make_secret,
+    open_ground,
+    running,
+)
+from sync.status import Status
+from sync.token_keys import make_token_key
+
+
+@command
+@click.option("--exit", "exits", is_flag=True, help="End by itself; exit code 0 only if the mirror equals the engine.")
+def demo(settings: Settings, exits: bool) -> None:
+    """Watch recorded hooks of a real Vendure shop become rows.
+
+    Starts an embedded Postgres, the API and the daemon, posts the hooks over HTTP and compares the tables with
+    what the shop's Admin API said. Stays up until Ctrl-C.
+    """
+    interrupts.treat_sigterm_as_interrupt()
+    is_equal = False
+    try:
+        is_equal = run_demo(settings, console, stay=not exits)
+    except KeyboardInterrupt:
+        console.print("Stopped.")
+        sys.exit(130 if exits else 0)
+    if not is_equal:
+        raise Failed("The mirror does not equal the engine: see the differences above.")
+
+
+@command
+def serve(settings: Settings) -> None:
+    """Run the API: receives hooks, answers "where is my order?"."""
+    configured(settings)
+    os.execv(sys.executable, [sys.executable, "-m", "api"])  # noqa: S606 - no shell wanted
+
+
+@command
+def work(settings: Settings) -> None:
+    """Run the daemon: applies the inbox to the tables. Several may run at once."""
+    stop_with_parent()
+    asyncio.run(run_daemon(configured(settings), settings))
+
+
+@command
+def up(settings: Settings) -> None:
+    """Run API and daemon together, until Ctrl-C.
+
+    Migrates the database first; one that is reached through SUPABASE_URL must be current already. Without either
+    it starts an embedded Postgres in .mirror/ (MIRROR_HOME), and makes a hook secret there.
+    """
+    interrupts.treat_sigterm_as_interrupt()
+    port = settings.port or embedded.free_port()
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    address = f"http://{host}:{port}"
+
+    async def stay() -> None:
+        async with running(address, {**ground.environment, "MIRROR_PORT": str(port)}):
+            console.print(f"The mirror is up: hooks go to [bold]{address}/hooks/vendure[/]. Ctrl-C ends it.")
+            await asyncio.Event().wait()
+
+    if settings.database_url and settings.project:
+        console.print("DATABASE_URL is set, so SUPABASE_URL is not used.")
+    with open_ground(settings) as ground:
+        if ground.psql:
+            console.print(
+                f"No DATABASE_URL: an embedded Postgres runs in {settings.home}. {ground.psql}", soft_wrap=True
+            )
+        if ground.secret:
+            console.print(f"The hook secret for the shop's plugin: {ground.secret}", soft_wrap=True)
+        try:
+            interrupts.run(stay())
+        except KeyboardInterrupt:
+            console.print("Stopped.")
+
+
+@command
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def status(settings: Settings, as_json: bool) -> None:
+    """Show alarms, the inbox by state, the lag, dead letters, the last runs and their drift, and rows per table."""
+    answer: str = ask(settings, lambda database: database.call("get_status"))
+    if as_json:
+        click.echo(answer)
+    else:
+        print_status(console, msgspec.json.decode(answer, type=Status))
+
+
+@command
+def secret(_: Settings) -> None:
+    """Make a hook secret, for VENDURE_HOOK_SECRETS and the shop's plugin."""
+    click.echo(make_secret())
+
+
+@command
+def token_key(_: Settings) -> None:
+    """Make the key that signs customers' tokens, for MIRROR_TOKEN_KEY.
+
+    It is a private key, as a JWK on one line. Supabase must know it, too, to accept the tokens: in the dashboard,
+    Project Settings, JWT Keys, "Create standby key", "Import an existing private key" (ES256), paste it. Leave it a
+    standby key, or rotate to it: Supabase accepts tokens by both. A local project reads it from a file with a list of
+    such keys: `signing_keys_path` under `[auth]` in supabase/config.toml.
+    """
+    click.echo(make_token_key())
