@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import asyncpg
@@ -95,6 +96,14 @@ def claim(dsn: str) -> None:
         await connection.close()
 
     asyncio.run(take())
+
+
+def test_since_is_a_moment_in_utc_unless_a_zone_is_said(events: Any) -> None:
+    now = datetime.now(UTC).replace(microsecond=0)
+    before, after, east = now - timedelta(hours=1), now + timedelta(hours=1), timezone(timedelta(hours=14))
+    for since in (f"{before:%Y-%m-%dT%H:%M:%S}", f"{before:%Y-%m-%dT%H:%M:%SZ}", before.astimezone(east).isoformat()):
+        assert len(json.loads(events("list", "--json", "--since", since)[1])) == 3, since
+    assert json.loads(events("list", "--json", "--since", f"{after:%Y-%m-%d %H:%M:%S}")[1]) == []
 
 
 def test_an_event_that_is_not_there_is_said_so(events: Any) -> None:
