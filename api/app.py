@@ -16,10 +16,12 @@ from api.settings import load_edge_settings
 from api.sms.outbox import Outbox
 from api.stores import Stores
 from api.tokens import Tokens
-from api.tracking import tracking_route
+from api.tracking.orders import Orders
+from api.tracking.routes import tracking_route
 from api.watch import watch_routes
 from sync.database import Database
 from sync.intake import Intake
+from sync.links import Links, passing_secret
 from sync.settings import Settings, SettingsError
 
 OTP_CONNECTIONS = 2
@@ -46,6 +48,8 @@ def create_app(settings: Settings) -> Litestar:
     tokens = Tokens(edge.token) if edge.token else None
     otp = Otp(otp_database, outbox, tokens, stores, bcrypt_cost=edge.bcrypt_cost)
 
+    orders = Orders(database, stores, Links(edge.link_secrets or (passing_secret(),)))
+
     @asynccontextmanager
     async def opened(_: Litestar) -> AsyncIterator[None]:
         try:
@@ -61,7 +65,7 @@ def create_app(settings: Settings) -> Litestar:
     return Litestar(
         [
             hook_route(integrations, intake, max_body_bytes=settings.max_body_bytes),
-            tracking_route(database),
+            tracking_route(orders),
             *otp_routes(otp, edge),
             send_sms_route(otp_database, outbox, stores, edge),
             live,

@@ -16,7 +16,8 @@ from joserfc.jwk import ECKey, OctKey
 
 from api.sms.base import Driver
 from api.sms.registry import DRIVERS
-from sync.settings import MIN_SECRET_BYTES, SECRET_PREFIX, seal
+from sync.links import VARIABLE as LINK_VARIABLE
+from sync.settings import MIN_SECRET_BYTES, SECRET_PREFIX, are_secrets, seal
 from sync.token_keys import ALGORITHM, read_token_key
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -60,6 +61,8 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """`MIRROR_TOKEN_KEY` (ES256) or `MIRROR_TOKEN_SECRET` (HS256, Supabase's legacy secret). None: no tokens."""
     send_sms_secrets: tuple[str, ...]
     """`MIRROR_SEND_SMS_SECRETS`: what Supabase Auth signs its Send-SMS hook with. Empty: the hook is off."""
+    link_secrets: tuple[str, ...]
+    """`MIRROR_LINK_SECRET`: what links to the tracking page are signed with. Empty: links end with the process."""
     trusted_proxies: tuple[Network, ...]
     """`MIRROR_TRUSTED_PROXIES`: whose word on whom a request comes from is taken (X-Forwarded-For)."""
 
@@ -73,10 +76,12 @@ def load_edge_settings() -> EdgeSettings:
     values: dict[str, Any] = {
         "bcrypt_cost": env.int("MIRROR_BCRYPT_COST", 10, validate=validate.Range(8, 14)),
         "token": _load_token(env),
+        "link_secrets": env.list(LINK_VARIABLE, [], subcast=str, validate=_are_secrets_if_any),
         "send_sms_secrets": env.str("MIRROR_SEND_SMS_SECRETS", "", validate=_are_hook_secrets),
         "trusted_proxies": env.list("MIRROR_TRUSTED_PROXIES", [], subcast=str, validate=_are_networks),
     }
     seal(env)
+    values["link_secrets"] = tuple(secret.strip() for secret in values["link_secrets"] or ())
     values["send_sms_secrets"] = _hook_secrets(values["send_sms_secrets"])
     values["trusted_proxies"] = tuple(ipaddress.ip_network(text.strip()) for text in values["trusted_proxies"])
     return EdgeSettings(routes=tuple(cast(Route, route) for route in routes), **values)
@@ -152,6 +157,11 @@ def _are_hook_secrets(value: str) -> None:
                 f"must be v1,{SECRET_PREFIX}… as Supabase shows it for the hook; while one is rotated, both with | "
                 "between them"
             )
+
+
+def _are_secrets_if_any(values: list[str]) -> None:
+    if values:
+        are_secrets(values)
 
 
 def _are_networks(values: list[str]) -> None:

@@ -140,7 +140,7 @@ def load_secrets(variables: list[str]) -> dict[str, tuple[str, ...]]:
     every variable that is missing or wrong.
     """
     env = Env(eager=False)
-    secrets = {name: env.list(name, subcast=str, validate=_are_secrets) for name in variables}
+    secrets = {name: env.list(name, subcast=str, validate=are_secrets) for name in variables}
     seal(env)
     return {name: tuple(secret.strip() for secret in values or ()) for name, values in secrets.items()}
 
@@ -244,7 +244,8 @@ def _between(low: float, high: float) -> Callable[[float], None]:
     return check
 
 
-def _are_secrets(values: list[str]) -> None:
+def are_secrets(values: list[str]) -> None:
+    """Raise ValidationError if these are no secrets as `mirror secret` makes them."""
     for value in values or [""]:
         try:
             key = base64.b64decode(value.strip().removeprefix(SECRET_PREFIX), validate=True)

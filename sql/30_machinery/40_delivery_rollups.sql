@@ -43,3 +43,22 @@ create table mirror.delivery_norms (
 
 comment on table mirror.delivery_norms is
 'How long nine orders of ten stay at a stage at the most, over the last 90 days: longer is stuck. Refreshed every hour.';
+
+create table mirror.expected_steps (
+    store_id uuid not null references public.stores (id),
+    stage public.delivery_stage not null,
+    is_of_batches boolean not null,
+    next_stage public.delivery_stage not null,
+    median_hours integer not null check (median_hours >= 0),
+    p90_hours integer not null check (p90_hours >= median_hours),
+    based_on integer not null check (based_on > 0),
+    updated_at timestamptz not null default now(),
+    primary key (store_id, stage, is_of_batches)
+);
+
+comment on table mirror.expected_steps is
+'What customers are told to expect: the step that follows a stage, and after how many hours it came in half and in nine of ten '
+'cases. Refreshed every hour.';
+comment on column mirror.expected_steps.is_of_batches is
+'Of import batches over the last year; otherwise of single orders over the last 90 days.';
+comment on column mirror.expected_steps.based_on is 'How many batches or orders made this step.';

@@ -21,6 +21,7 @@ for each row execute function mirror.touch_updated_at();
 insert into mirror.schedule (job, command, every) values
 ('cleanup_expired_otps', 'select public.cleanup_expired_otps()', '10 minutes'),
 ('refresh_delivery_norms', 'select mirror.refresh_delivery_norms()', '1 hour'),
+('refresh_expected_steps', 'select mirror.refresh_expected_steps()', '1 hour'),
 ('fold_delivery_rollups', 'select mirror.fold_delivery_rollups()', '10 minutes'),
 ('prune', 'select mirror.prune()', '1 minute'),
 ('learn_hook_gaps', 'select mirror.learn_hook_gaps()', '10 minutes'),

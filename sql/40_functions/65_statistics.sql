@@ -221,3 +221,63 @@ comment on function mirror.refresh_delivery_norms() is
 'Learns from the last 90 days how long orders usually stay at each stage; returns how many norms it set.';
 revoke execute on function mirror.refresh_delivery_norms() from public;
 grant execute on function mirror.refresh_delivery_norms() to service_role;
+
+create function mirror.refresh_expected_steps() returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_steps integer;
+begin
+    insert into mirror.expected_steps as x (
+        store_id, stage, is_of_batches, next_stage, median_hours, p90_hours, based_on
+    )
+    -- After a stage most orders go to one other: a shop with everything on the shelf leaves stages out.
+    (
+        select distinct on (s.store_id, s.from_stage)
+            s.store_id, s.from_stage, false, s.stage,
+            mirror.percentile_hours(array_agg(s.hours), array_agg(s.orders), 0.5),
+            mirror.percentile_hours(array_agg(s.hours), array_agg(s.orders), 0.9),
+            sum(s.orders)::integer
+        from (
+            select d.store_id, d.from_stage, d.stage, d.hours, sum(d.orders)::bigint as orders
+            from mirror.delivery_durations as d
+            where d.day > (now() at time zone 'utc')::date - 90
+            group by d.store_id, d.from_stage, d.stage, d.hours
+            having sum(d.orders) > 0
+        ) as s
+        group by s.store_id, s.from_stage, s.stage
+        order by s.store_id, s.from_stage, sum(s.orders) desc, s.stage
+    )
+    union all
+    select
+        b.store_id, s.stage::public.delivery_stage, true, s.next_stage::public.delivery_stage,
+        percentile_disc(0.5) within group (order by h.hours), percentile_disc(0.9) within group (order by h.hours),
+        count(*)::integer
+    from public.import_batches as b
+    cross join lateral (
+        values
+        ('ORDER_CONFIRMED', 'SOURCING', b.created_at, b.ordered_at),
+        ('SOURCING', 'ARRIVED', b.ordered_at, b.arrived_at),
+        ('ARRIVED', 'DISPATCHED', b.arrived_at, b.dispatched_at)
+    ) as s (stage, next_stage, from_at, at)
+    cross join lateral (select floor(extract(epoch from s.at - s.from_at) / 3600)::integer as hours) as h
+    where b.order_count > 0 and s.at between now() - interval '1 year' and now() and s.at >= s.from_at
+    group by b.store_id, s.stage, s.next_stage
+    on conflict (store_id, stage, is_of_batches) do update set
+        next_stage = excluded.next_stage,
+        median_hours = excluded.median_hours,
+        p90_hours = excluded.p90_hours,
+        based_on = excluded.based_on,
+        updated_at = now();
+    get diagnostics v_steps = row_count;
+    delete from mirror.expected_steps as x where x.updated_at < now();
+    return v_steps;
+end
+$$;
+
+comment on function mirror.refresh_expected_steps() is
+'Learns what customers may be told to expect: from the last 90 days of deliveries, and from the last year''s import batches; '
+'returns how many steps it knows.';
+revoke execute on function mirror.refresh_expected_steps() from public;
+grant execute on function mirror.refresh_expected_steps() to service_role;

@@ -43,6 +43,8 @@ alter table mirror.delivery_durations enable row level security;
 alter table mirror.delivery_durations force row level security;
 alter table mirror.delivery_norms enable row level security;
 alter table mirror.delivery_norms force row level security;
+alter table mirror.expected_steps enable row level security;
+alter table mirror.expected_steps force row level security;
 alter table mirror.outbox enable row level security;
 alter table mirror.outbox force row level security;
 alter table mirror.sync_cursors enable row level security;

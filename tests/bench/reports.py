@@ -42,7 +42,7 @@ REPORTS = {
         "select * from public.get_batch_statistics($1)", f"select id from public.import_batches {SAMPLE}"
     ),
     "track_order_ms": Report(
-        "select mirror.track_order('default', $1, $2)",
+        "select told from mirror.track_orders('{default}', array[$1], '{phone}', array[$2])",
         f"select order_code, contact_phone from public.customer_orders_summary {SAMPLE}",
     ),
     "delivery_statistics_ms": Report("select * from public.get_delivery_statistics(now() - interval '90 days', now())"),

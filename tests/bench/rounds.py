@@ -20,6 +20,7 @@ from tests.hooks import SECRET
 from tests.postgres import TestServer
 
 FUNCTION_CONNECTIONS = 8
+TRACK = "select told from mirror.track_orders('{default}', $1, '{phone}', $2)"
 Rates = dict[str, float]
 
 
@@ -114,9 +115,9 @@ async def call_function(dsn: str, orders: list[tuple[str, str]]) -> float:
     pending = iter(orders)
 
     async def ask(connection: asyncpg.Connection) -> None:
-        statement = await connection.prepare("select mirror.track_order('default', $1, $2)")
+        statement = await connection.prepare(TRACK)
         for code, digits in pending:
-            if await statement.fetchval(code, digits) is None:
+            if await statement.fetchval([code], [digits]) is None:
                 raise RuntimeError(f"{code} is not found")
 
     connections = [await asyncpg.connect(dsn) for _ in range(FUNCTION_CONNECTIONS)]

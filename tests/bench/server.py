@@ -20,7 +20,7 @@ from litestar.params import FromPath, FromQuery
 from api.app import create_app
 from api.hooks import Receipt
 from api.server import serve_app
-from api.tracking import Step, TrackedItem, TrackedOrder
+from api.tracking.told import Step, TrackedItem, TrackedOrder
 from sync import inbox
 from sync.database import Database
 from sync.engines.registry import ENGINES
@@ -42,6 +42,10 @@ ORDER = TrackedOrder(
     currency="LKR",
     total_with_tax="25816.00",
     items=[TrackedItem("Colombo Home Kit 2026", "Colombo Home Kit 2026 M", 1, None, None)] * 2,
+    eta=None,
+    is_delayed=False,
+    expected=None,
+    batch=None,
 )
 
 

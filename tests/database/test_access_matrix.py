@@ -46,6 +46,8 @@ THE_REST_OF_THE_SHOP = """
     update public.order_delivery_status set stage = 'SOURCING' where order_code = 'CODE1';
     update public.order_delivery_status set stage = 'DISPATCHED' where order_code = 'CODE2';
     insert into mirror.delivery_norms (store_id, stage, usual_hours) select id, 'SOURCING', 24 from public.stores;
+    insert into mirror.expected_steps (store_id, stage, is_of_batches, next_stage, median_hours, p90_hours, based_on)
+    select id, 'SOURCING', false, 'ARRIVED', 24, 48, 5 from public.stores;
     insert into public.otp_sessions (session_id, phone, purpose, otp_hash, expires_at)
     values ('s', '94771234567', 'tracking', '$2b$12$', now());
     insert into mirror.otp_usage (store_id, scope, subject, used, ends_at)

@@ -155,7 +155,7 @@ def through(monkeypatch: pytest.MonkeyPatch, driver: Slow) -> None:
         edge = load_edge_settings()
         return EdgeSettings(
             routes=(Route("slow", driver, edge.routes[0].segment_price),), bcrypt_cost=edge.bcrypt_cost, token=None,
-            send_sms_secrets=edge.send_sms_secrets, trusted_proxies=(),
+            link_secrets=(), send_sms_secrets=edge.send_sms_secrets, trusted_proxies=(),
         )  # fmt: skip
 
     monkeypatch.setattr(app_module, "load_edge_settings", load)

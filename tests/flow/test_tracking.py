@@ -176,10 +176,10 @@ async def test_an_error_of_ours_tells_nothing_of_itself_or_the_customer(
     connection: asyncpg.Connection,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    await connection.execute("drop function mirror.track_order(text, text, text)")
+    await connection.execute("drop function mirror.track_orders")
     answer = await track(api, orders[0])
     assert (answer.status_code, answer.json()["code"]) == (500, "internal")
-    assert "track_order" not in answer.text
+    assert "track_orders" not in answer.text
     output = "".join(capfd.readouterr())
-    assert "mirror.track_order" in output
+    assert "mirror.track_orders" in output
     assert orders[0]["contact_phone"] not in output
