@@ -6,12 +6,12 @@ from contextlib import asynccontextmanager
 from litestar import Litestar
 from litestar.openapi import OpenAPIConfig
 
+from api.answers import exception_handlers
 from api.auth_hooks import send_sms_route
 from api.health import live, readiness_route
 from api.hooks import hook_route
 from api.integrations import Integrations
 from api.otp import Otp, otp_routes
-from api.problems import exception_handlers
 from api.settings import load_edge_settings
 from api.sms.outbox import Outbox
 from api.stores import Stores

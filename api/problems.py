@@ -1,24 +1,18 @@
-"""Errors as answers: the only place where an error becomes HTTP (RFC 9457, application/problem+json).
+"""What can be wrong, as it is told to whoever sent the request (RFC 9457, application/problem+json).
 
-A problem says what is wrong and what to do, to whoever sent the request. What concerns only us goes to the log: no
-answer tells about the database, the code or other people's data. `code` is stable; `type` is the same as a URI.
+A problem says what is wrong and what to do. What concerns only us goes to the log: no answer tells about the database,
+the code or other people's data. `code` is stable; `type` is the same as a URI. `PROBLEMS` is the whole list: the
+answers (`api/answers.py`), the OpenAPI document and docs/problems.md are made of it.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
 
 import msgspec
-import structlog
-from litestar import Request, Response
-from litestar.exceptions import HTTPException
-from litestar.plugins.problem_details import ProblemDetailsException
-from litestar.types import ExceptionHandlersMap
 
 from sync.engines.base import BadSignature
-from sync.errors import Retry, SyncError
-
-log = structlog.get_logger()
+from sync.errors import Retry
 
 RETRY_AFTER_SECONDS = 5
 
@@ -32,7 +26,11 @@ class UnpreparedIntegrationError(Exception):
 
 
 class MalformedHookError(Exception):
-    """A hook is ours, but cannot be read; the message says what is wrong and where."""
+    """A hook is ours, but cannot be read; the reason says what is wrong and where."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class UnknownOrderError(Exception):
@@ -95,216 +93,215 @@ class MissingSchemaError(Exception):
     """The database answers, but it is not (or not fully) migrated."""
 
 
-class _Problem(msgspec.Struct, frozen=True):
+class Problem(msgspec.Struct, frozen=True):
+    """A kind of problem."""
+
     status: HTTPStatus
     code: str
     title: str
     detail: str
+    """What is wrong and what to do."""
     headers: dict[str, str] = {}
     extra: dict[str, Any] = {}
-    """Members of its own, beside those of RFC 9457."""
+    """Members of its own, beside those of RFC 9457: name → a value, or the name of the error's attribute."""
+    advice: str = ""
+    """What to do, where the detail differs from case to case: for docs/problems.md."""
 
 
-_UNAVAILABLE = _Problem(
+UNAVAILABLE = Problem(
     HTTPStatus.SERVICE_UNAVAILABLE,
     "unavailable",
     "Not available for the moment",
     "Nothing is wrong with the request. Send the same again in a few seconds; nothing counts twice.",
     {"Retry-After": str(RETRY_AFTER_SECONDS)},
 )
-_INTERNAL = _Problem(
+INTERNAL = Problem(
     HTTPStatus.INTERNAL_SERVER_ERROR,
     "internal",
     "An error on our side",
     "Something unexpected happened here; the log of the mirror tells what. Sending the same again does no harm.",
 )
-_PROBLEMS: dict[type[Exception], _Problem] = {
-    UnknownIntegrationError: _Problem(
+PROBLEMS: dict[type[Exception], Problem] = {
+    UnknownIntegrationError: Problem(
         HTTPStatus.NOT_FOUND,
         "unknown-integration",
         "No such integration",
         "No active integration has this name. Compare the address with the integration's slug.",
     ),
-    UnpreparedIntegrationError: _Problem(
+    UnpreparedIntegrationError: Problem(
         HTTPStatus.SERVICE_UNAVAILABLE,
         "unprepared-integration",
         "This integration is not ready",
         "Its secrets or its engine are not set up where the mirror runs; the log of the mirror names what to set.",
         {"Retry-After": "60"},
     ),
-    UnknownOrderError: _Problem(
+    UnknownOrderError: Problem(
         HTTPStatus.NOT_FOUND,
         "unknown-order",
         "No such order",
         "No order has this code together with this phone number. Check both.",
     ),
-    UnknownStoreError: _Problem(
+    UnknownStoreError: Problem(
         HTTPStatus.NOT_FOUND,
         "unknown-store",
         "No such store",
         "No active store has this slug. Leave `store` out where there is only one.",
     ),
-    InvalidPhoneError: _Problem(
+    InvalidPhoneError: Problem(
         HTTPStatus.UNPROCESSABLE_ENTITY,
         "invalid-phone",
         "Not a mobile phone number",
         "Enter a mobile number as one dials it; from abroad with + and the country code.",
     ),
-    UnservedCountryError: _Problem(
+    UnservedCountryError: Problem(
         HTTPStatus.UNPROCESSABLE_ENTITY,
         "unserved-country",
         "No codes for this country",
         "The shop sends codes to mobile numbers of its own country only, or of some others that it has chosen.",
     ),
-    UnknownPurposeError: _Problem(
+    UnknownPurposeError: Problem(
         HTTPStatus.UNPROCESSABLE_ENTITY,
         "unknown-purpose",
         "No codes for this purpose",
         "The store does not list this purpose. Leave `purpose` out, or add it to purposes in mirror.otp_settings.",
     ),
-    CodeExpiredError: _Problem(
+    CodeExpiredError: Problem(
         HTTPStatus.GONE,
         "code-expired",
         "This code no longer holds",
         "The code has expired or was used. Ask for another.",
     ),
-    AttemptsUsedError: _Problem(
+    AttemptsUsedError: Problem(
         HTTPStatus.TOO_MANY_REQUESTS,
         "too-many-attempts",
         "Too many wrong codes",
         "No code can be entered in this session any more. Ask for another.",
         extra={"attempts_left": 0},
     ),
-    UnpreparedSendSmsError: _Problem(
+    UnpreparedSendSmsError: Problem(
         HTTPStatus.SERVICE_UNAVAILABLE,
         "unprepared-hook",
         "This hook is not ready",
         "MIRROR_SEND_SMS_SECRETS is not set where the mirror runs.",
     ),
-    MissingSchemaError: _Problem(
+    MissingSchemaError: Problem(
         HTTPStatus.SERVICE_UNAVAILABLE,
         "missing-schema",
         "The database is not ready",
         "The database answers, but lacks the mirror's schema. Run `mirror migrate`.",
     ),
-    Retry: _UNAVAILABLE,
-    Exception: _INTERNAL,
+    BadSignature: Problem(
+        HTTPStatus.UNAUTHORIZED,
+        "bad-signature",
+        "Not signed with our secret",
+        "{reason}",
+        advice="The detail says what is wrong with the signature: a missing header, the wrong secret, a wrong clock.",
+    ),
+    MalformedHookError: Problem(
+        HTTPStatus.BAD_REQUEST,
+        "malformed",
+        "The hook cannot be read",
+        "{reason}",
+        advice="The detail names the place in the body. Sending the same again will not help.",
+    ),
+    TooManyCodesError: Problem(
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "too-many-codes",
+        "Too many codes",
+        "Ask for another code in {wait} seconds.",
+        extra={"resend_in": "wait"},
+    ),
+    CodesUnavailableError: Problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "codes-unavailable",
+        "No codes for the moment",
+        "The shop has sent as many codes as it allows itself, and sends none to this number now. Use another way.",
+    ),
+    WrongCodeError: Problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "wrong-code",
+        "This is not the code",
+        "Compare the code with the SMS, and enter it again.",
+        extra={"attempts_left": "attempts_left"},
+    ),
+    Retry: UNAVAILABLE,
+    Exception: INTERNAL,
 }
-_DETAILS = {
-    HTTPStatus.NOT_FOUND: "There is nothing at this address. /schema lists what there is.",
-    HTTPStatus.METHOD_NOT_ALLOWED: "This address takes other methods; the header Allow lists them.",
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is larger than is taken here. Send fewer events at once.",
-}
+"""Error → what is told of it. The error's attributes fill the {…} of a detail."""
 
-
-def exception_handlers() -> ExceptionHandlersMap:
-    """Return what Litestar needs to answer every error with a problem."""
-    handlers: dict[int | type[Exception], Callable[[Request[Any, Any, Any], Any], Response[Any]]] = {
-        error: _answering(problem) for error, problem in _PROBLEMS.items()
-    }
-    return {
-        **handlers,
-        BadSignature: _bad_signature,
-        MalformedHookError: _malformed,
-        TooManyCodesError: _too_many_codes,
-        CodesUnavailableError: _codes_unavailable,
-        WrongCodeError: _wrong_code,
-        HTTPException: _http,
-    }
-
-
-def _answering(problem: _Problem) -> Callable[[Request[Any, Any, Any], Exception], Response[Any]]:
-    def answer(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-        if isinstance(error, SyncError) and problem is _INTERNAL:
-            log.error("api.failed", path=request.url.path, reason=error.reason)  # its cause may quote a row
-        elif problem is _INTERNAL:
-            log.error("api.failed", path=request.url.path, exc_info=error)
-        elif problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            log.warning("api.unavailable", path=request.url.path, reason=str(error))
-        return _response(request, problem)
-
-    return answer
-
-
-def _bad_signature(request: Request[Any, Any, Any], error: BadSignature) -> Response[Any]:
-    log.warning("hook.refused", path=request.url.path, reason=error.reason)
-    problem = _Problem(HTTPStatus.UNAUTHORIZED, "bad-signature", "Not signed with our secret", error.reason)
-    return _response(request, problem)
-
-
-def _malformed(request: Request[Any, Any, Any], error: MalformedHookError) -> Response[Any]:
-    log.warning("hook.malformed", path=request.url.path, reason=str(error))
-    problem = _Problem(HTTPStatus.BAD_REQUEST, "malformed", "The hook cannot be read", str(error))
-    return _response(request, problem)
-
-
-def _too_many_codes(request: Request[Any, Any, Any], error: TooManyCodesError) -> Response[Any]:
-    log.info("otp.refused", limit=str(error))
-    return _response(
-        request,
-        _Problem(
+HTTP_PROBLEMS: dict[HTTPStatus, Problem] = {
+    problem.status: problem
+    for problem in (
+        Problem(
+            HTTPStatus.BAD_REQUEST,
+            "bad-request",
+            "The request cannot be read",
+            "{reason}",
+            advice="The detail names the parameter or field that is missing or wrong.",
+        ),
+        Problem(
+            HTTPStatus.UNAUTHORIZED,
+            "unauthorized",
+            "Not let in",
+            "{reason}",
+            advice="Send what lets you in, as the detail says.",
+        ),
+        Problem(
+            HTTPStatus.FORBIDDEN,
+            "forbidden",
+            "Not allowed",
+            "What lets you in does not open this.",
+        ),
+        Problem(
+            HTTPStatus.NOT_FOUND,
+            "not-found",
+            "Nothing here",
+            "There is nothing at this address. /schema lists what there is.",
+        ),
+        Problem(
+            HTTPStatus.METHOD_NOT_ALLOWED,
+            "method-not-allowed",
+            "Another method, please",
+            "This address takes other methods; the header Allow lists them.",
+        ),
+        Problem(
+            HTTPStatus.REQUEST_TIMEOUT,
+            "request-timeout",
+            "The request did not arrive in time",
+            "The connection was open, and the rest of the request did not come. Send it again, all at once.",
+        ),
+        Problem(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            "request-entity-too-large",
+            "Too large a body",
+            "The body is larger than is taken here. Send fewer events at once.",
+        ),
+        Problem(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            "unsupported-media-type",
+            "Another kind of body, please",
+            "Send JSON, with the header Content-Type: application/json.",
+        ),
+        Problem(
             HTTPStatus.TOO_MANY_REQUESTS,
-            "too-many-codes",
-            "Too many codes",
-            f"Ask for another code in {error.wait} seconds.",
-            {"Retry-After": str(error.wait)},
-            {"resend_in": error.wait},
+            "too-many-requests",
+            "Too many requests",
+            "Wait for as many seconds as the header Retry-After says.",
         ),
-    )
-
-
-def _codes_unavailable(request: Request[Any, Any, Any], error: CodesUnavailableError) -> Response[Any]:
-    log.warning("otp.unavailable", limit=str(error))
-    return _response(
-        request,
-        _Problem(
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            "codes-unavailable",
-            "No codes for the moment",
-            "The shop has sent as many codes as it allows itself, and sends none to this number now. Use another way.",
-            {"Retry-After": str(error.wait)},
+        Problem(
+            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "request-header-fields-too-large",
+            "Too long a head",
+            "Address and headers together are longer than is taken here.",
         ),
+        INTERNAL,
+        UNAVAILABLE,
     )
+}
+"""What the server itself finds: no such address, method or parameter, too large a body, no time left."""
 
 
-def _wrong_code(request: Request[Any, Any, Any], error: WrongCodeError) -> Response[Any]:
-    return _response(
-        request,
-        _Problem(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            "wrong-code",
-            "This is not the code",
-            "Compare the code with the SMS, and enter it again.",
-            extra={"attempts_left": error.attempts_left},
-        ),
-    )
-
-
-def _http(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
-    """Answer what Litestar itself found: no such route, method or parameter, or too large a body."""
-    status = HTTPStatus(error.status_code)
-    if status is HTTPStatus.INTERNAL_SERVER_ERROR:
-        log.warning("api.failed", path=request.url.path, reason=error.detail)
-        return _response(request, _INTERNAL)
-    headers = {name: value for name, value in (error.headers or {}).items() if name.lower() == "allow"}
-    detail = _DETAILS.get(status) or _what_is_wrong(error)
-    code = status.phrase.lower().replace(" ", "-")
-    return _response(request, _Problem(status, code, status.phrase, detail, headers))
-
-
-def _what_is_wrong(error: HTTPException) -> str:
-    """Name the parameters that are missing or wrong; the rest of Litestar's message repeats the whole address."""
-    if isinstance(error.extra, list) and error.extra:
-        return ". ".join(f"{item['key']}: {item['message']}" for item in error.extra)
-    return error.detail.partition(" for ")[0]
-
-
-def _response(request: Request[Any, Any, Any], problem: _Problem) -> Response[Any]:
-    return ProblemDetailsException(
-        status_code=problem.status,
-        type_=f"urn:commerce-mirror:problem:{problem.code}",
-        title=problem.title,
-        detail=problem.detail,
-        extra={"code": problem.code, **problem.extra},
-        headers={"Cache-Control": "no-store", **problem.headers},
-    ).to_response(request)
+def all_problems() -> Iterable[Problem]:
+    """Return each problem once, by its code."""
+    found = {problem.code: problem for problem in (*PROBLEMS.values(), *HTTP_PROBLEMS.values())}
+    return [found[code] for code in sorted(found)]
