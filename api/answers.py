@@ -12,6 +12,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.types import ExceptionHandlersMap
 
+from api.metrics import PROBLEMS as PROBLEMS_COUNT
 from api.problems import (
     HTTP_PROBLEMS,
     INTERNAL,
@@ -110,6 +111,7 @@ def _route(request: Request[Any, Any, Any]) -> str:
 
 
 def _response(problem: Problem, *, headers: Mapping[str, str] = {}, **told: Any) -> Response[Any]:
+    PROBLEMS_COUNT.labels(problem.code).inc()
     if "wait" in told:
         headers = {"Retry-After": str(told["wait"]), **headers}
     return Response(

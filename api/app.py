@@ -4,13 +4,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from litestar import Litestar
+from litestar.datastructures import State
 from litestar.openapi import OpenAPIConfig
 
 from api.answers import exception_handlers
 from api.auth_hooks import send_sms_route
+from api.edge.door import Door
+from api.edge.headers import SecurityHeaders
 from api.health import live, readiness_route
 from api.hooks import hook_route
 from api.integrations import Integrations
+from api.metrics import observe_request
 from api.otp import Otp, otp_routes
 from api.settings import load_edge_settings
 from api.sms.outbox import Outbox
@@ -26,6 +30,9 @@ from sync.settings import Settings, SettingsError
 
 OTP_CONNECTIONS = 2
 """Codes have connections of their own: however many are asked for, hooks never wait behind them."""
+
+MAX_BODY_BYTES = 16 * 1024
+"""Of whatever takes a body, unless its route says otherwise."""
 
 VERSION = "1"
 """Of the interface, not of the program: it changes when an answer changes its meaning."""
@@ -62,7 +69,7 @@ def create_app(settings: Settings) -> Litestar:
             await otp_database.close()
             await database.close()
 
-    return Litestar(
+    app = Litestar(
         [
             hook_route(integrations, intake, max_body_bytes=settings.max_body_bytes),
             tracking_route(orders),
@@ -76,4 +83,11 @@ def create_app(settings: Settings) -> Litestar:
         exception_handlers=exception_handlers(),
         logging_config=None,
         openapi_config=OpenAPIConfig(title="commerce-mirror", version=VERSION),
+        request_max_body_size=MAX_BODY_BYTES,
+        state=State({"max_connections": edge.max_connections}),
     )
+    # Not a middleware of Litestar's, which would see no request that has no route.
+    app.asgi_handler = Door(
+        app.asgi_handler, security=SecurityHeaders(hsts_seconds=edge.hsts_seconds), observe=observe_request
+    )
+    return app

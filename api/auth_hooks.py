@@ -23,7 +23,7 @@ from api.sms.texts import code_text
 from api.stores import Store, Stores
 from sync.database import Database, Row
 from sync.deadline import within
-from sync.engines.base import BadSignature
+from sync.engines.base import BadSignature, require_headers
 from sync.phones import Mobile, mobile
 
 log = structlog.get_logger()
@@ -78,6 +78,7 @@ def send_sms_route(database: Database, outbox: Outbox, stores: Stores, edge: Edg
         """Send the code that Supabase Auth made for a phone number."""
         if not edge.send_sms_secrets:
             raise UnpreparedSendSmsError
+        require_headers(request.headers, HEADERS)
         body = await request.body()
         _verify(request.headers, body, edge.send_sms_secrets)
         outbox.require_room()

@@ -12,7 +12,7 @@ from litestar.params import FromPath
 
 from api.integrations import Integration, Integrations, Unprepared
 from api.problems import MalformedHookError, UnknownIntegrationError, UnpreparedIntegrationError
-from sync.engines.base import Event
+from sync.engines.base import Event, require_headers
 from sync.errors import Reject
 from sync.intake import Intake
 
@@ -37,7 +37,9 @@ def hook_route(integrations: Integrations, intake: Intake, *, max_body_bytes: in
             raise UnknownIntegrationError
         if isinstance(sender, Unprepared):
             raise UnpreparedIntegrationError(sender.fault)
-        events = _read(sender, _headers(request), await request.body())
+        headers = _headers(request)
+        require_headers(headers, sender.engine.signature_headers)  # before the body, which anybody can make long
+        events = _read(sender, headers, await request.body())
         accepted = sum(await intake.accept(sender.id, events))
         return Receipt(accepted=accepted, duplicates=len(events) - accepted)
 

@@ -13,6 +13,7 @@ import uvicorn
 from litestar import Litestar
 
 from api.app import create_app
+from api.edge.connections import bounded
 from sync.settings import Settings, SettingsError
 
 GRACE_SECONDS = 30
@@ -70,7 +71,7 @@ async def _opened(app: Litestar) -> AsyncIterator[None]:
 def _config(app: Litestar) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=bounded(app.state["max_connections"]),
         ws="none",
         lifespan="off",  # `serve` runs it, so that what goes wrong reaches the caller
         log_config=None,

@@ -23,6 +23,7 @@ from sync.token_keys import ALGORITHM, read_token_key
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MAX_PRICE = 10_000
+MAX_HSTS_SECONDS = 2 * 365 * 86_400
 MIN_LEGACY_BYTES = 32
 """RFC 7518, 3.2: a key for HS256 is at least as long as its hash."""
 
@@ -65,6 +66,10 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """`MIRROR_LINK_SECRET`: what links to the tracking page are signed with. Empty: links end with the process."""
     trusted_proxies: tuple[Network, ...]
     """`MIRROR_TRUSTED_PROXIES`: whose word on whom a request comes from is taken (X-Forwarded-For)."""
+    hsts_seconds: int
+    """`MIRROR_HSTS_SECONDS`: for so long browsers come back by HTTPS only. 0: not said, for want of TLS in front."""
+    max_connections: int
+    """`MIRROR_MAX_CONNECTIONS`: each process holds so many open, at the most; more are answered 503."""
 
 
 def load_edge_settings() -> EdgeSettings:
@@ -79,6 +84,8 @@ def load_edge_settings() -> EdgeSettings:
         "link_secrets": env.list(LINK_VARIABLE, [], subcast=str, validate=_are_secrets_if_any),
         "send_sms_secrets": env.str("MIRROR_SEND_SMS_SECRETS", "", validate=_are_hook_secrets),
         "trusted_proxies": env.list("MIRROR_TRUSTED_PROXIES", [], subcast=str, validate=_are_networks),
+        "hsts_seconds": env.int("MIRROR_HSTS_SECONDS", 0, validate=validate.Range(0, MAX_HSTS_SECONDS)),
+        "max_connections": env.int("MIRROR_MAX_CONNECTIONS", 1000, validate=validate.Range(1, 1_000_000)),
     }
     seal(env)
     values["link_secrets"] = tuple(secret.strip() for secret in values["link_secrets"] or ())

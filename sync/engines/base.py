@@ -23,6 +23,13 @@ class BadSignature(Reject):
     """The request was not signed with one of our secrets, or too long ago."""
 
 
+def require_headers(headers: Mapping[str, str], names: Sequence[str]) -> None:
+    """Raise BadSignature if a request lacks one of the headers that a signed one has."""
+    missing = [name for name in names if not headers.get(name)]
+    if missing:
+        raise BadSignature(f"The request is not signed: it lacks {', '.join(missing)}.")
+
+
 class Event(msgspec.Struct, frozen=True):
     """One thing that happened, as it goes into the inbox."""
 
@@ -94,6 +101,8 @@ class Engine(Protocol):
 
     name: str
     """As in the enum `public.commerce_engine`."""
+    signature_headers: tuple[str, ...]
+    """What a signed request has, in lower case: without one of them its body need not be read."""
 
     def verify(self, headers: Mapping[str, str], body: bytes, secrets: Sequence[str]) -> None:
         """Raise BadSignature unless one of the secrets signed exactly this body, lately. Header names: lower case."""

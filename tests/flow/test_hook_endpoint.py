@@ -124,7 +124,7 @@ async def test_a_body_that_is_too_large_is_refused(database: str, secrets: None)
     async with serving(database, max_body_bytes=20_000) as api:
         body = body_of(change("1", data={"note": "x" * 20_000}))
         assert_problem(await post(api, body), 413, "request-entity-too-large")
-        chunked = await api.post(HOOKS, content=endless())
+        chunked = await api.post(HOOKS, content=endless(), headers=signed(ONE))
         assert_problem(chunked, 413, "request-entity-too-large")
         assert (await post(api, ONE)).status_code == 202
 

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import asyncpg
 import httpx
+import msgspec
 import pytest
 
 from api import app as app_module
@@ -153,10 +154,7 @@ def through(monkeypatch: pytest.MonkeyPatch, driver: Slow) -> None:
 
     def load() -> EdgeSettings:
         edge = load_edge_settings()
-        return EdgeSettings(
-            routes=(Route("slow", driver, edge.routes[0].segment_price),), bcrypt_cost=edge.bcrypt_cost, token=None,
-            link_secrets=(), send_sms_secrets=edge.send_sms_secrets, trusted_proxies=(),
-        )  # fmt: skip
+        return msgspec.structs.replace(edge, routes=(Route("slow", driver, edge.routes[0].segment_price),))
 
     monkeypatch.setattr(app_module, "load_edge_settings", load)
 

@@ -14,6 +14,7 @@ class Vendure:
     """Vendure with the mirror's plugins; `docs/vendure-hooks.md` is what they and we agreed on."""
 
     name = "vendure"
+    signature_headers: tuple[str, ...] = signature.HEADERS
 
     def verify(self, headers: Mapping[str, str], body: bytes, secrets: Sequence[str]) -> None:
         signature.verify(headers, body, secrets)

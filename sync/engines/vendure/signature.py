@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from sync.engines.base import BadSignature
+from sync.engines.base import BadSignature, require_headers
 
 HEADERS = ("webhook-id", "webhook-timestamp", "webhook-signature")
 
@@ -27,9 +27,7 @@ NO_MATCH = (
 
 def verify(headers: Mapping[str, str], body: bytes, secrets: Sequence[str]) -> None:
     """Raise BadSignature unless one of the secrets signed this body within the last five minutes."""
-    missing = [name for name in HEADERS if not headers.get(name)]
-    if missing:
-        raise BadSignature(f"The request is not signed: it lacks {', '.join(missing)}.")
+    require_headers(headers, HEADERS)
     signed = {name: headers[name] for name in HEADERS}
     reason = NO_MATCH
     for secret in secrets:
