@@ -16,6 +16,7 @@ from api.hooks import hook_route
 from api.integrations import Integrations
 from api.metrics import observe_request
 from api.otp import Otp, otp_routes
+from api.pages.routes import pages_router
 from api.settings import load_edge_settings
 from api.sms.outbox import Outbox
 from api.stores import Stores
@@ -55,7 +56,8 @@ def create_app(settings: Settings) -> Litestar:
     tokens = Tokens(edge.token) if edge.token else None
     otp = Otp(otp_database, outbox, tokens, stores, bcrypt_cost=edge.bcrypt_cost)
 
-    orders = Orders(database, stores, Links(edge.link_secrets or (passing_secret(),)))
+    links = Links(edge.link_secrets or (passing_secret(),))
+    orders = Orders(database, stores, links)
 
     @asynccontextmanager
     async def opened(_: Litestar) -> AsyncIterator[None]:
@@ -73,6 +75,7 @@ def create_app(settings: Settings) -> Litestar:
         [
             hook_route(integrations, intake, max_body_bytes=settings.max_body_bytes),
             tracking_route(orders),
+            pages_router(orders, stores, links),
             *otp_routes(otp, edge),
             send_sms_route(otp_database, outbox, stores, edge),
             live,

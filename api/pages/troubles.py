@@ -1,0 +1,64 @@
+"""Errors in friendly words: what would be problem details elsewhere is a page here, with the form to go on from.
+
+Status, `Retry-After` and the line in the log are those of `api.answers`; only what people see differs.
+"""
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from litestar import MediaType, Request, Response
+from litestar.types import ExceptionHandlersMap
+
+from api.answers import exception_handlers
+from api.pages.languages import chosen_language
+from api.pages.visit import Proof, Trouble, Visit
+from api.pages.words import WORDS
+from api.problems import UnknownOrderError, UnknownStoreError
+from sync.links import ExpiredLinkError
+
+AnyRequest = Request[Any, Any, Any]
+
+
+def note_visit(request: AnyRequest, visit: Visit, proof: Proof) -> None:
+    """Keep who is asking for what, for the case that it goes wrong."""
+    request.state["visit"] = visit, proof
+
+
+def dressed() -> ExceptionHandlersMap:
+    """Return what answers every error of the page with a page."""
+    plain = exception_handlers()
+
+    def answer(request: AnyRequest, error: Exception) -> Response[str]:
+        visit, proof = request.state.get("visit") or _stranger(request)
+        if isinstance(error, ExpiredLinkError):
+            return _page(visit, visit.form(proof, "expired_link"), 410)
+        told = next(plain[kind] for kind in type(error).__mro__ if kind in plain)(request, error)
+        trouble, status = _trouble(error, proof, told.status_code or 500)
+        wait = told.headers.get("Retry-After")
+        html = visit.form(proof, trouble, wait=math.ceil(int(wait) / 60) if wait else None)
+        return _page(visit, html, status, {"Retry-After": wait} if wait else {})
+
+    return dict.fromkeys([*plain, ExpiredLinkError], answer)
+
+
+def _trouble(error: Exception, proof: Proof, status: int) -> tuple[Trouble, int]:
+    match error:
+        case UnknownOrderError():
+            return "not_found" if proof.method == "post" else "broken_link", 404
+        case UnknownStoreError():
+            return "unknown_store", 404
+    if status == 429:
+        return "too_many", status
+    return ("missing" if status < 500 else "unavailable"), status
+
+
+def _page(visit: Visit, html: str, status: int, headers: Mapping[str, str] = {}) -> Response[str]:
+    return Response(html, media_type=MediaType.HTML, status_code=status, headers={**visit.headers, **headers})
+
+
+def _stranger(request: AnyRequest) -> tuple[Visit, Proof]:
+    """Return the visit of a request that went wrong before anybody asked who it is from."""
+    language = chosen_language(None, request.headers.get("accept-language"), None)
+    return Visit(None, WORDS[language], None, datetime.now(UTC)), Proof.nothing()
