@@ -1,25 +1,42 @@
 """`python -m api`: the API alone in a process of its own, until SIGTERM or Ctrl-C.
 
-Prints one line to stdout when it listens: `Listening at http://…`. The log goes to stderr.
+Prints one line to stdout when it listens: `Listening at http://…`. The log goes to stderr. With `--workers N` it is N
+processes, and SIGHUP replaces them (api/workers.py).
 """
 
+import argparse
 import asyncio
 import signal
 import sys
 
 import uvloop
 
-from api.server import serve
+from api.sockets import listening_socket
+from api.workers import Workers, WorkersError
 from sync.logs import configure_logs
 from sync.processes import stop_with_parent
 from sync.settings import SettingsError, load_settings
 
 
-async def _main() -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await serve(load_settings(), stop=stop, listening=_announce)
+async def _main(workers: int | None) -> None:
+    stop = _set_by(signal.SIGTERM, signal.SIGINT)
+    settings = load_settings()
+    if workers is None:
+        from api.server import serve  # noqa: PLC0415 - a supervisor needs nothing of what it serves
+
+        await serve(settings, stop=stop, listening=_announce)
+        return
+    roll = _set_by(signal.SIGHUP)
+    with listening_socket(settings.host, settings.port) as bound:
+        await Workers(workers, bound).run(stop=stop, roll=roll, listening=_announce)
+
+
+def _set_by(*signals: signal.Signals) -> asyncio.Event:
+    """Return an event that these signals set."""
+    event = asyncio.Event()
+    for number in signals:
+        asyncio.get_running_loop().add_signal_handler(number, event.set)
+    return event
 
 
 def _announce(address: str) -> None:
@@ -28,9 +45,11 @@ def _announce(address: str) -> None:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m api")
+    parser.add_argument("--workers", type=int, help="serve with so many processes, and replace them on SIGHUP")
     configure_logs()
     stop_with_parent()
     try:
-        uvloop.run(_main())
-    except SettingsError as error:
+        uvloop.run(_main(parser.parse_args().workers))
+    except (SettingsError, WorkersError) as error:
         sys.exit(str(error))

@@ -1,5 +1,6 @@
 """The API put together: what it is made of and what it opens and closes."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -87,7 +88,8 @@ def create_app(settings: Settings) -> Litestar:
         logging_config=None,
         openapi_config=OpenAPIConfig(title="commerce-mirror", version=VERSION),
         request_max_body_size=MAX_BODY_BYTES,
-        state=State({"max_connections": edge.max_connections}),
+        # `stopping` is set by the server, once it is told to stop: whatever streams answers has to look.
+        state=State({"max_connections": edge.max_connections, "stopping": asyncio.Event()}),
     )
     # Not a middleware of Litestar's, which would see no request that has no route.
     app.asgi_handler = Door(

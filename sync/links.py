@@ -12,10 +12,12 @@ links sign the same text. 22 characters are 132 bits: as good as all of them, an
 import hmac
 import secrets
 import time
-from base64 import urlsafe_b64encode
+from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from urllib.parse import quote, urlencode
+
+from sync.settings import SECRET_PREFIX
 
 VARIABLE = "MIRROR_LINK_SECRET"
 CODE_LENGTH = 22
@@ -58,8 +60,8 @@ class Links:
 
 
 def passing_secret() -> str:
-    """Return a secret that nobody else has, for links that end with the process."""
-    return secrets.token_urlsafe(32)
+    """Return a secret that nobody else has, as the variable takes it: for links that end with whoever made it."""
+    return SECRET_PREFIX + b64encode(secrets.token_bytes(32)).decode()
 
 
 def path_of(code: str, link: str, store: str | None = None) -> str:

@@ -43,10 +43,17 @@ def demo(settings: Settings, exits: bool) -> None:
 
 
 @command
-def serve(settings: Settings) -> None:
-    """Run the API: receives hooks, answers "where is my order?"."""
+@click.option("--workers", type=click.IntRange(1, 64), help="Serve with so many processes; SIGHUP replaces them.")
+def serve(settings: Settings, workers: int | None) -> None:
+    """Run the API: receives hooks, answers "where is my order?".
+
+    SIGTERM ends it in order: nobody is turned away, and it exits with 0. With --workers a supervisor keeps so many
+    processes behind one socket, and SIGHUP replaces them by new ones, which load the code that is installed by then;
+    no request is lost. systemd may hand over the socket (docs/operating.md).
+    """
     configured(settings)
-    os.execv(sys.executable, [sys.executable, "-m", "api"])  # noqa: S606 - no shell wanted
+    arguments = [] if workers is None else [f"--workers={workers}"]
+    os.execv(sys.executable, [sys.executable, "-m", "api", *arguments])  # noqa: S606 - no shell wanted
 
 
 @command

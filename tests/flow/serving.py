@@ -67,8 +67,8 @@ async def post(client: httpx.AsyncClient, body: bytes, **how: Any) -> httpx.Resp
     return await client.post(HOOKS, content=body, headers=signed(body, **how))
 
 
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], *, seconds: float = 20) -> None:
     """Wait until something is so."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(seconds):
         while not await condition():  # noqa: ASYNC110 - it happens in another process
             await asyncio.sleep(0.05)

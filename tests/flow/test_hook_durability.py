@@ -57,20 +57,6 @@ async def test_killed_before_the_commit(address: Address, connection: asyncpg.Co
     assert await count(connection) == 3
 
 
-async def test_told_to_stop_it_answers_what_it_has_in_hand(address: Address, connection: asyncpg.Connection) -> None:
-    async with process(address) as (api, client):
-        await post(client, FIRST)
-        async with connection.transaction():
-            await connection.execute("lock table mirror.webhook_events in exclusive mode")
-            sending = asyncio.create_task(post(client, HOOK))
-            await asyncio.sleep(0.2)
-            api.terminate()
-            await asyncio.sleep(0.3)
-            assert not sending.done()
-        assert (await sending).json() == {"accepted": 2, "duplicates": 0}
-        assert await api.wait() == 0
-
-
 async def test_two_processes_share_the_work(address: Address, connection: asyncpg.Connection) -> None:
     hooks = [body_of(*(change(f"{n}-{m}") for m in range(5))) for n in range(60)]
     async with process(address) as (_, first), process(address) as (_, second):
