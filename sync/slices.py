@@ -6,13 +6,14 @@ in the order that daemons keep (decision 8).
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
 import msgspec
 
 from sync.columns import record_columns
-from sync.records import Customer, Deletion, Order, Record
+from sync.records import PROVIDER_PAYMENTS, Customer, Deletion, Order, Payment, ProviderRecord, Record, Refund
 
 LANES = 2
 LANE_RECORDS = 50
@@ -47,7 +48,7 @@ def newest_records(records: Iterable[tuple[UUID, Record]]) -> str:
     for integration_id, record in records:
         newest = by_integration.setdefault(integration_id, {})
         known = newest.get(key := _key(record))
-        if known is None or known.source_version < record.source_version:
+        if known is None or _moment(known) < _moment(record):
             newest[key] = record
     documents = [
         {"integration_id": integration_id, **record_columns(newest.values())}
@@ -62,6 +63,11 @@ def _key(record: Record) -> tuple[str, str]:
     return kind, record.source_id
 
 
+def _moment(record: Record) -> tuple[datetime, str]:
+    """Return what tells the newer of two records: a payment provider's may be of one moment."""
+    return record.source_version, record.source_order if isinstance(record, ProviderRecord) else ""
+
+
 def _frees_a_code(record: Record) -> bool:
     """Tell whether another order of the slice may have this one's code by now, which the record does not say."""
     return isinstance(record, Deletion) and record.entity == "order"
@@ -74,8 +80,16 @@ def _touched(record: Record) -> list[tuple[str, str]]:
             touched = [("customer", record.source_id), ("e-mail", record.email)]
         case Order():
             touched = [("order", record.source_id), ("customer", record.customer_source_id)]
+            named = (payment.transaction_id for payment in record.payments)
+            touched += [("payment", name) for name in named if name and name.startswith(PROVIDER_PAYMENTS)]
+        case Payment():
+            touched = [("payment", record.source_id)]
+        case Refund():
+            touched = [("payment", record.payment_source_id), ("refund", record.source_id)]
         case Deletion():
             touched = [(record.entity, record.source_id)]
+        case _:
+            touched = [(type(record).__name__, record.source_id)]
     return [(kind, value) for kind, value in touched if value is not None]
 
 

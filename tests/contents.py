@@ -11,7 +11,8 @@ from typing import Any
 
 import asyncpg
 
-WRITING = "{id, store_id, customer_id, order_summary_id, batch_id, joined_batch_at, created_at}"
+LINKS = "store_id, customer_id, order_summary_id, payment_id, plan_id, subscription_id, batch_id"
+WRITING = f"{{id, {LINKS}, joined_batch_at, created_at}}"
 TABLES = {
     "customers": "select to_jsonb(t) - 'updated_at' as row, null as owner from public.customers t",
     "customer_addresses": """
@@ -31,7 +32,37 @@ TABLES = {
         select to_jsonb(t), o.source_id
         from public.order_delivery_status_events t
         left join public.customer_orders_summary o on o.id = t.order_summary_id""",
+    "payments": """
+        select to_jsonb(t) - 'updated_at', o.source_id
+        from public.payments t left join public.customer_orders_summary o on o.id = t.order_summary_id""",
+    "refunds": """
+        select to_jsonb(t) - 'updated_at', concat(o.source_id, ' ', p.source_id)
+        from public.refunds t
+        left join public.customer_orders_summary o on o.id = t.order_summary_id
+        left join public.payments p on p.id = t.payment_id""",
+    "fulfillments": """
+        select to_jsonb(t) - 'updated_at', o.source_id
+        from public.fulfillments t left join public.customer_orders_summary o on o.id = t.order_summary_id""",
+    "order_events": """
+        select to_jsonb(t) - 'updated_at', o.source_id
+        from public.order_events t left join public.customer_orders_summary o on o.id = t.order_summary_id""",
+    "subscription_plans": "select to_jsonb(t) - 'updated_at', null from public.subscription_plans t",
+    "subscriptions": """
+        select to_jsonb(t) - 'updated_at', concat(c.source_id, ' ', p.source_id)
+        from public.subscriptions t
+        left join public.customers c on c.id = t.customer_id
+        left join public.subscription_plans p on p.id = t.plan_id""",
+    "invoices": """
+        select to_jsonb(t) - 'updated_at', concat(o.source_id, ' ', c.source_id, ' ', s.source_id)
+        from public.invoices t
+        left join public.customer_orders_summary o on o.id = t.order_summary_id
+        left join public.customers c on c.id = t.customer_id
+        left join public.subscriptions s on s.id = t.subscription_id""",
 }
+PROVIDERS = {"subscription_plans", "subscriptions", "invoices"}
+"""Tables of which only a payment provider tells."""
+MONEY = PROVIDERS | {"payments", "refunds", "fulfillments", "order_events"}
+
 MIRRORED = "select relname from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r' order by 1"
 
 Contents = dict[str, list[dict[str, Any]]]

@@ -91,10 +91,21 @@ def payment(payment_id: str, **fields: Any) -> Document:
     return {**made, "method": "card", "amount": 100000, "state": "Settled", "refunds": [], **fields}
 
 
+def refund(refund_id: str, total: int, **fields: Any) -> Document:
+    """Return a refund of a payment, settled; made as many seconds after ten as its id says."""
+    return {"id": refund_id, "createdAt": at(int(refund_id)), "total": total, "state": "Settled", **fields}
+
+
 def fulfillment(fulfillment_id: str, **fields: Any) -> Document:
     """Return an order's fulfilment: shipped by courier; made as many seconds after ten as its id says."""
     made = {"id": fulfillment_id, "createdAt": at(int(fulfillment_id))}
     return {**made, "state": "Shipped", "method": "Courier", "trackingCode": None, **fields}
+
+
+def transition(entry_id: str, from_state: str, to_state: str, seconds: float) -> Document:
+    """Return an entry of an order's `history` that says how its state changed."""
+    data = {"from": from_state, "to": to_state}
+    return {"id": entry_id, "type": "ORDER_STATE_TRANSITION", "createdAt": at(seconds), "data": data}
 
 
 def stage_change(change_id: str, stage: str, seconds: float, **fields: Any) -> Document:

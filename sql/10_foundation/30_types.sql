@@ -19,6 +19,24 @@ comment on type public.purchase_change is 'What became of a line of a purchase l
 create type public.address_type as enum ('shipping', 'billing', 'both');
 comment on type public.address_type is 'What a customer uses an address for.';
 
+create type public.payment_status as enum ('pending', 'authorized', 'paid', 'failed', 'cancelled');
+comment on type public.payment_status is
+'What became of a payment. authorized: the money is reserved. What was refunded of a paid one is told apart.';
+
+create type public.refund_status as enum ('pending', 'succeeded', 'failed', 'cancelled');
+comment on type public.refund_status is 'What became of a refund. Only one that has succeeded gives money back.';
+
+create type public.plan_interval as enum ('day', 'week', 'month', 'year');
+comment on type public.plan_interval is 'What a subscription plan''s interval is counted in.';
+
+create type public.subscription_status as enum (
+    'incomplete', 'incomplete_expired', 'trialing', 'active', 'past_due', 'canceled', 'unpaid', 'paused'
+);
+comment on type public.subscription_status is 'The state of a subscription, in Stripe''s words.';
+
+create type public.invoice_status as enum ('draft', 'open', 'paid', 'uncollectible', 'void');
+comment on type public.invoice_status is 'The state of an invoice, in Stripe''s words. open: finished, and to be paid.';
+
 create type mirror.event_state as enum ('pending', 'applied', 'skipped', 'dead');
 comment on type mirror.event_state is
 'pending: to be applied, now or at available_at. applied: in the tables. skipped: nothing for us in it. '

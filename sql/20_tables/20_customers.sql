@@ -61,6 +61,8 @@ create index customers_email on public.customers (store_id, email);
 create index customers_phone_number on public.customers (store_id, phone_number);
 create index customers_vendure_customer_id on public.customers (store_id, vendure_customer_id);
 create index customers_auth_user_id on public.customers (auth_user_id);
+create index customers_stripe_customer_id on public.customers (store_id, (custom_fields ->> 'stripeCustomerId'))
+where custom_fields ? 'stripeCustomerId';
 
 create trigger touch_updated_at before update on public.customers
 for each row execute function mirror.touch_updated_at();

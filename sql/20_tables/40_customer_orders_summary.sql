@@ -38,6 +38,7 @@ create table public.customer_orders_summary (
     source_delivery_stage public.delivery_stage,
     source_tracking_number text,
     source_hash text,
+    refunded_outside public.money_amount not null default 0,
     unique (store_id, source, source_id),
     constraint customer_orders_summary_is_placed check (
         source_version = '-infinity'
@@ -79,6 +80,9 @@ comment on column public.customer_orders_summary.source_delivery_stage is
 comment on column public.customer_orders_summary.source_tracking_number is 'Likewise, the tracking number.';
 comment on column public.customer_orders_summary.source_hash is
 'Digest of the engine''s document that the row was made from; empty where that is not known, or the row was changed since.';
+comment on column public.customer_orders_summary.refunded_outside is
+'What the payment provider has refunded and the shop does not tell of as settled. It reduces the customer''s spend as '
+'total_refunded does. Kept by the mirror.';
 
 create index customer_orders_summary_batch_id on public.customer_orders_summary (batch_id);
 create index customer_orders_summary_cancelled_in_batch on public.customer_orders_summary (batch_id)
@@ -87,6 +91,8 @@ create index customer_orders_summary_unpaid on public.customer_orders_summary (s
 where cancelled_at is null and deleted_at is null and total_paid < total_with_tax and delivery_stage > 'ORDER_CONFIRMED';
 create unique index customer_orders_summary_order_code on public.customer_orders_summary (store_id, order_code)
 where deleted_at is null;
+create index customer_orders_summary_deleted_order_code on public.customer_orders_summary (store_id, order_code)
+where deleted_at is not null;
 create index customer_orders_summary_customer_id on public.customer_orders_summary (customer_id);
 create index customer_orders_summary_order_date on public.customer_orders_summary (store_id, order_date);
 create index customer_orders_summary_delivery_stage on public.customer_orders_summary (store_id, delivery_stage);

@@ -141,6 +141,7 @@ begin
             and o.contact_email is not distinct from (v_known ->> c.source_id)
             and o.contact_email is distinct from c.email;
     end if;
+    perform mirror.link_customers(v_store_id, v_written);
     perform mirror.act_as(v_actor);
     return cardinality(v_written);
 end

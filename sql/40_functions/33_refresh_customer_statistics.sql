@@ -30,7 +30,7 @@ begin
             select
                 o.currency,
                 count(*) as orders,
-                sum(o.total_with_tax - o.total_refunded) as spent,
+                sum(o.total_with_tax - o.total_refunded - o.refunded_outside) as spent,
                 max(o.order_date) as last_order_date
             from (
                 select p.*
@@ -52,7 +52,8 @@ end
 $$;
 
 comment on function mirror.refresh_customer_statistics(uuid[]) is
-'Counts the orders and the spend of these customers anew. Cancelled and deleted orders do not count; refunds reduce the spend.';
+'Counts the orders and the spend of these customers anew. Cancelled and deleted orders do not count; refunds reduce the spend, '
+'once, whoever tells of them.';
 revoke execute on function mirror.refresh_customer_statistics(uuid[]) from public;
 grant execute on function mirror.refresh_customer_statistics(uuid[]) to service_role;
 

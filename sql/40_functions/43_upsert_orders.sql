@@ -121,6 +121,7 @@ begin
         v_orders,
         jsonb_populate_record(null::mirror.stage_columns, p_records -> 'stages')
     );
+    perform mirror.record_money(v_store_id, v_source, v_written, p_records);
     perform mirror.batch_pre_orders(v_written);
     perform mirror.act_as(v_actor);
     return cardinality(v_written);
@@ -128,8 +129,8 @@ end
 $$;
 
 comment on function mirror.upsert_orders(uuid, jsonb) is
-'Writes placed orders with all their lines and delivery history where they are newer than what is there; returns how many were '
-'written. p_records: {"orders": {column: [..]}, "items": {..}, "stages": {..}} with the columns of mirror.order_columns, '
-'mirror.item_columns and mirror.stage_columns; a source_id at most once.';
+'Writes placed orders with all their lines, delivery history and money where they are newer than what is there; returns how many '
+'were written. p_records: {"orders": {column: [..]}, "items": {..}, "stages": {..}} with the columns of mirror.order_columns, '
+'mirror.item_columns and mirror.stage_columns, and what mirror.record_money takes; a source_id at most once.';
 revoke execute on function mirror.upsert_orders(uuid, jsonb) from public;
 grant execute on function mirror.upsert_orders(uuid, jsonb) to service_role;

@@ -40,6 +40,35 @@ as $$
                 where t.order_summary_id = o.id
             ), '[]'),
             'stages', coalesce(history.told, '[]'),
+            'payments', coalesce((
+                select jsonb_agg(
+                    to_jsonb(p)
+                    || jsonb_build_object(
+                        'amount', p.shop_amount,
+                        'status', p.shop_status,
+                        'source_status', p.shop_state,
+                        'failure_reason', p.shop_failure_reason,
+                        'refunds', coalesce((
+                            select jsonb_agg(
+                                to_jsonb(f)
+                                || jsonb_build_object('amount', f.shop_amount, 'status', f.shop_status, 'source_status', f.shop_state)
+                                order by f.source_id
+                            )
+                            from public.refunds as f
+                            where f.payment_id = p.id and f.shop_amount is not null
+                        ), '[]')
+                    )
+                    order by p.source_id
+                )
+                from public.payments as p
+                where p.order_summary_id = o.id and p.shop_amount is not null
+            ), '[]'),
+            'fulfillments', coalesce((
+                select jsonb_agg(to_jsonb(f) order by f.source_id) from public.fulfillments as f where f.order_summary_id = o.id
+            ), '[]'),
+            'events', coalesce((
+                select jsonb_agg(to_jsonb(e) order by e.source_id) from public.order_events as e where e.order_summary_id = o.id
+            ), '[]'),
             'echoes', coalesce((
                 select jsonb_agg(c.handed_out || jsonb_build_object('source_id', c.change_source_id))
                 from mirror.outbox as c
@@ -67,8 +96,9 @@ as $$
 $$;
 
 comment on function mirror.read_orders(uuid, text[]) is
-'The orders with these ids as the tables have them, each with its items, its delivery status, and what the engine told of the '
-'history (stages); no bare tombstones. echoes are the changes in the engine''s history that came of what admins have set '
-'here: {"source_id", "stage", "tracking_number"}. In the history they are the admins'' own entries.';
+'The orders with these ids as the tables have them, each with its items, its delivery status, what the engine told of the '
+'history (stages), of payments, fulfilments and its states (events); no bare tombstones. echoes are the '
+'changes in the engine''s history that came of what admins have set here: {"source_id", "stage", "tracking_number"}. In the '
+'history they are the admins'' own entries.';
 revoke execute on function mirror.read_orders(uuid, text[]) from public;
 grant execute on function mirror.read_orders(uuid, text[]) to service_role;

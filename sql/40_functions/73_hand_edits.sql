@@ -75,8 +75,30 @@ end
 $$;
 
 comment on function mirror.note_part_edit() is
-'Trigger: the same for a line of an order or an address of a customer.';
+'Trigger: the same for a part of an order (a line, a payment, …) or an address of a customer.';
 revoke execute on function mirror.note_part_edit() from public;
+
+create function mirror.forget_provider_state() returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+    if tg_table_name = 'payments' then
+        update mirror.provider_payments as t
+        set source_hash = null
+        where t.store_id = old.store_id and t.source_id = old.provider_payment_id;
+    else
+        update mirror.provider_refunds as t
+        set source_hash = null
+        where t.store_id = old.store_id and t.source_id = old.stripe_refund_id;
+    end if;
+    return null;
+end
+$$;
+
+comment on function mirror.forget_provider_state() is
+'Trigger: a payment or refund that was changed by hand is read from its provider anew by the next reconcile.';
+revoke execute on function mirror.forget_provider_state() from public;
 
 create function mirror.recount_customer() returns trigger
 language plpgsql

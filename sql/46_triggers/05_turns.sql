@@ -14,3 +14,9 @@ create trigger take_turn before insert or update or delete on public.customer_or
 for each statement execute function mirror.take_turn_first();
 create trigger take_turn before insert or update or delete on public.customer_addresses
 for each statement execute function mirror.take_turn_first();
+create trigger take_turn before insert or update or delete on public.payments
+for each statement execute function mirror.take_turn_first();
+create trigger take_turn before insert or update or delete on public.refunds
+for each statement execute function mirror.take_turn_first();
+create trigger take_turn before insert or update or delete on public.fulfillments
+for each statement execute function mirror.take_turn_first();

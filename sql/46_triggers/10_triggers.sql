@@ -78,6 +78,9 @@ execute function mirror.require_tracking_number();
 
 create trigger append_only before update or delete on public.order_delivery_status_events
 for each row execute function mirror.refuse_change();
+create trigger append_only before update or delete on public.order_events
+for each row when (not mirror.is_engine())
+execute function mirror.refuse_change();
 create trigger append_only before update or delete on public.supplier_purchase_lists
 for each row execute function mirror.refuse_change();
 create trigger append_only_truncate before truncate on public.order_delivery_status_events

@@ -53,6 +53,55 @@ create trigger note_hand_removal after delete on public.customer_addresses
 for each row when (not mirror.is_engine())
 execute function mirror.note_part_edit('customer');
 
+create trigger note_hand_edit before insert or update on public.payments
+for each row when (not mirror.is_engine())
+execute function mirror.note_part_edit('order');
+create trigger note_hand_removal after delete on public.payments
+for each row when (not mirror.is_engine())
+execute function mirror.note_part_edit('order');
+
+create trigger note_hand_edit before insert or update on public.refunds
+for each row when (not mirror.is_engine())
+execute function mirror.note_part_edit('order');
+create trigger note_hand_removal after delete on public.refunds
+for each row when (not mirror.is_engine())
+execute function mirror.note_part_edit('order');
+
+create trigger note_hand_edit before insert or update on public.fulfillments
+for each row when (not mirror.is_engine())
+execute function mirror.note_part_edit('order');
+create trigger note_hand_removal after delete on public.fulfillments
+for each row when (not mirror.is_engine())
+execute function mirror.note_part_edit('order');
+
+create trigger forget_provider_state after update or delete on public.payments
+for each row when (not mirror.is_engine() and old.provider_payment_id is not null)
+execute function mirror.forget_provider_state();
+create trigger forget_provider_state after update or delete on public.refunds
+for each row when (not mirror.is_engine() and old.stripe_refund_id is not null)
+execute function mirror.forget_provider_state();
+
+create trigger note_hand_edit before update on public.subscription_plans
+for each row when (not mirror.is_engine())
+execute function mirror.note_hand_edit('plan');
+create trigger note_hand_removal before delete on public.subscription_plans
+for each row when (not mirror.is_engine())
+execute function mirror.note_hand_edit('plan');
+
+create trigger note_hand_edit before update on public.subscriptions
+for each row when (not mirror.is_engine())
+execute function mirror.note_hand_edit('subscription');
+create trigger note_hand_removal before delete on public.subscriptions
+for each row when (not mirror.is_engine())
+execute function mirror.note_hand_edit('subscription');
+
+create trigger note_hand_edit before update on public.invoices
+for each row when (not mirror.is_engine())
+execute function mirror.note_hand_edit('invoice');
+create trigger note_hand_removal before delete on public.invoices
+for each row when (not mirror.is_engine())
+execute function mirror.note_hand_edit('invoice');
+
 create trigger recount after update of total_orders, total_spent, spent_by_currency, last_order_date on public.customers
 for each row
 when (

@@ -73,6 +73,24 @@ alter table mirror.seen_events enable row level security;
 alter table mirror.seen_events force row level security;
 alter table mirror.sync_conflicts enable row level security;
 alter table mirror.sync_conflicts force row level security;
+alter table public.payments enable row level security;
+alter table public.payments force row level security;
+alter table public.refunds enable row level security;
+alter table public.refunds force row level security;
+alter table public.fulfillments enable row level security;
+alter table public.fulfillments force row level security;
+alter table public.order_events enable row level security;
+alter table public.order_events force row level security;
+alter table public.subscription_plans enable row level security;
+alter table public.subscription_plans force row level security;
+alter table public.subscriptions enable row level security;
+alter table public.subscriptions force row level security;
+alter table public.invoices enable row level security;
+alter table public.invoices force row level security;
+alter table mirror.provider_payments enable row level security;
+alter table mirror.provider_payments force row level security;
+alter table mirror.provider_refunds enable row level security;
+alter table mirror.provider_refunds force row level security;
 
 create policy "customers read themselves" on public.customers
 for select to authenticated
@@ -110,3 +128,24 @@ using (order_summary_id = any(array(select o.id from public.customer_orders_summ
 create policy "customers read the delivery history of their orders" on public.order_delivery_status_events
 for select to authenticated
 using (order_summary_id = any(array(select o.id from public.customer_orders_summary as o)));
+
+-- Of these a customer reads some columns only, see 20_grants.sql: the rest is the provider's, or for admins.
+create policy "customers read their payments" on public.payments
+for select to authenticated
+using (customer_id = any(array(select c.id from public.customers as c)) and deleted_at is null);
+
+create policy "customers read the refunds of their payments" on public.refunds
+for select to authenticated
+using (payment_id = any(array(select p.id from public.payments as p)) and deleted_at is null);
+
+create policy "customers read their subscriptions" on public.subscriptions
+for select to authenticated
+using (customer_id = any(array(select c.id from public.customers as c)) and deleted_at is null and source_version > '-infinity');
+
+create policy "customers read the plans of their subscriptions" on public.subscription_plans
+for select to authenticated
+using (id = any(array(select s.plan_id from public.subscriptions as s)));
+
+create policy "customers read their invoices" on public.invoices
+for select to authenticated
+using (customer_id = any(array(select c.id from public.customers as c)) and deleted_at is null and status <> 'draft');

@@ -66,23 +66,29 @@ class Access:
     """What a table or view lets people do.
 
     `own` is the SQL condition for the rows of customer $1, which customers may read; None where they may read none.
+    `own_columns` are the only ones that they may read of them, where those are not all: `select *` is refused.
     `service` is what service_role may do with all rows; `update_columns` narrows its updates. A view has no policy of
     its own: what it shows is under those of its tables.
     """
 
     service: tuple[str, ...]
     own: str | None = None
+    own_columns: tuple[str, ...] = ()
     update_columns: tuple[str, ...] = ()
     is_view: bool = False
 
     def allows(self, person: Person, operation: str) -> bool:
         if person.role == "service_role":
             return operation in self.service
-        return person.role == "authenticated" and self.own is not None and operation == "select"
+        return (
+            person.role == "authenticated" and self.own is not None and operation == "select" and not self.own_columns
+        )
 
 
 _CUSTOMER = "(select id from public.customers where source_id = $1)"
 _ORDERS = f"(select id from public.customer_orders_summary where customer_id in {_CUSTOMER})"
+_PAYMENTS = f"(select id from public.payments where customer_id in {_CUSTOMER})"
+_PLANS = f"(select plan_id from public.subscriptions where customer_id in {_CUSTOMER})"
 _SERVICE_ONLY = Access(service=OPERATIONS)
 _SERVICE_VIEW = Access(service=("select",), is_view=True)
 
@@ -96,6 +102,83 @@ RELATIONS = {
     "public.order_delivery_status_events": Access(("select", "insert"), own=f"order_summary_id in {_ORDERS}"),
     "public.order_tracking": Access(("select",), own=f"id in {_ORDERS}", is_view=True),
     "public.orders_needing_attention": _SERVICE_VIEW,
+    "public.payments": Access(
+        OPERATIONS,
+        own=f"id in {_PAYMENTS}",
+        own_columns=(
+            "id",
+            "order_summary_id",
+            "customer_id",
+            "method",
+            "amount",
+            "currency",
+            "status",
+            "amount_refunded",
+            "initiated_at",
+            "paid_at",
+        ),
+    ),
+    "public.refunds": Access(
+        OPERATIONS,
+        own=f"payment_id in {_PAYMENTS}",
+        own_columns=("id", "payment_id", "order_summary_id", "amount", "currency", "status", "initiated_at"),
+    ),
+    "public.subscriptions": Access(
+        OPERATIONS,
+        own=f"customer_id in {_CUSTOMER}",
+        own_columns=(
+            "id",
+            "customer_id",
+            "plan_id",
+            "status",
+            "quantity",
+            "started_at",
+            "current_period_start",
+            "current_period_end",
+            "trial_ends_at",
+            "cancel_at_period_end",
+            "cancel_at",
+            "cancelled_at",
+            "ended_at",
+        ),
+    ),
+    "public.subscription_plans": Access(
+        OPERATIONS,
+        own=f"id in {_PLANS}",
+        own_columns=("id", "name", "amount", "currency", "billing_interval", "interval_count", "trial_days"),
+    ),
+    "public.invoices": Access(
+        OPERATIONS,
+        own=f"customer_id in {_CUSTOMER} and status <> 'draft'",
+        own_columns=(
+            "id",
+            "order_summary_id",
+            "customer_id",
+            "subscription_id",
+            "number",
+            "status",
+            "currency",
+            "sub_total",
+            "tax",
+            "total",
+            "amount_paid",
+            "amount_due",
+            "tax_breakdown",
+            "issued_at",
+            "due_at",
+            "paid_at",
+            "pdf_url",
+            "hosted_url",
+        ),
+    ),
+    "public.customer_payments": Access(("select",), own=f"id in {_PAYMENTS}", is_view=True),
+    "public.customer_refunds": Access(("select",), own=f"payment_id in {_PAYMENTS}", is_view=True),
+    "public.customer_subscriptions": Access(("select",), own=f"customer_id in {_CUSTOMER}", is_view=True),
+    "public.customer_invoices": Access(
+        ("select",), own=f"customer_id in {_CUSTOMER} and status <> 'draft'", is_view=True
+    ),
+    "public.fulfillments": _SERVICE_ONLY,
+    "public.order_events": _SERVICE_ONLY,
     "public.import_batches": _SERVICE_ONLY,
     "public.order_batch_assignments": _SERVICE_ONLY,
     "public.supplier_purchase_lists": _SERVICE_ONLY,
@@ -123,6 +206,9 @@ RELATIONS = {
     "mirror.hand_edits": Access(service=("select", "delete")),
     "mirror.hook_gaps": _SERVICE_ONLY,
     "mirror.hook_pulse": _SERVICE_ONLY,
+    "mirror.provider_payments": _SERVICE_ONLY,
+    "mirror.provider_refunds": _SERVICE_ONLY,
+    "mirror.disagreeing_orders": _SERVICE_VIEW,
     "mirror.stuck_deliveries": _SERVICE_VIEW,
     "mirror.undelivered_orders": _SERVICE_VIEW,
     "mirror.audit_log": Access(service=("select",)),
@@ -145,6 +231,7 @@ SERVICE_FUNCTIONS = (
     "mirror.act_as",
     "mirror.acting_role",
     "mirror.activate_customers",
+    "mirror.add_order_events",
     "mirror.apply_apart",
     "mirror.apply_events",
     "mirror.apply_records",
@@ -165,19 +252,24 @@ SERVICE_FUNCTIONS = (
     "mirror.count_ended",
     "mirror.count_events",
     "mirror.count_inbox",
+    "mirror.count_refunded_outside",
     "mirror.count_rows",
     "mirror.current_actor",
     "mirror.default_store_id",
     "mirror.delete_customers",
+    "mirror.delete_money",
     "mirror.delete_orders",
     "mirror.delivery_payload",
     "mirror.delivery_statistics",
     "mirror.delivery_steps",
     "mirror.digest",
+    "mirror.disagree",
     "mirror.due_reconcile",
     "mirror.end_commands",
     "mirror.find_causes",
+    "mirror.find_customer",
     "mirror.find_gone",
+    "mirror.find_order",
     "mirror.finish_run",
     "mirror.fold_delivery_rollups",
     "mirror.follow_assignments",
@@ -185,6 +277,7 @@ SERVICE_FUNCTIONS = (
     "mirror.follow_conflicts",
     "mirror.get_status",
     "mirror.hand_out_commands",
+    "mirror.has_money",
     "mirror.hook_silence",
     "mirror.is_engine",
     "mirror.is_undelivered",
@@ -194,6 +287,9 @@ SERVICE_FUNCTIONS = (
     "mirror.learn_hook_gaps",
     "mirror.least_uuid_v7",
     "mirror.leave_run",
+    "mirror.link_customers",
+    "mirror.link_invoices",
+    "mirror.link_subscriptions",
     "mirror.list_alarms",
     "mirror.list_events",
     "mirror.list_integrations",
@@ -203,6 +299,8 @@ SERVICE_FUNCTIONS = (
     "mirror.lock_commands",
     "mirror.lock_customers",
     "mirror.lock_orders",
+    "mirror.meet_payments",
+    "mirror.meet_refunds",
     "mirror.merge_deliveries",
     "mirror.move_batch_orders",
     "mirror.move_cursor",
@@ -212,8 +310,11 @@ SERVICE_FUNCTIONS = (
     "mirror.open_batch",
     "mirror.otp_hash",
     "mirror.otp_session_key",
+    "mirror.pair_refunds",
+    "mirror.payment_holders",
     "mirror.pending_migrations",
     "mirror.percentile_hours",
+    "mirror.provider_payments_of",
     "mirror.prune",
     "mirror.prune_events",
     "mirror.prune_runs",
@@ -225,13 +326,18 @@ SERVICE_FUNCTIONS = (
     "mirror.read_orders",
     "mirror.recognize_commands",
     "mirror.record_delivery",
+    "mirror.record_money",
     "mirror.recount_batches",
     "mirror.refresh_customer_statistics",
     "mirror.refresh_delivery_norms",
     "mirror.refresh_expected_steps",
     "mirror.refuse_gone",
+    "mirror.remove_untold_money",
     "mirror.replace_addresses",
+    "mirror.replace_fulfillments",
     "mirror.replace_order_items",
+    "mirror.replace_payments",
+    "mirror.replace_refunds",
     "mirror.request_otp",
     "mirror.request_sms",
     "mirror.require_run",
@@ -247,10 +353,12 @@ SERVICE_FUNCTIONS = (
     "mirror.settle_events",
     "mirror.settle_sms",
     "mirror.show_event",
+    "mirror.show_provider_payments",
     "mirror.skip_events",
     "mirror.sms_limits",
     "mirror.source_rows",
     "mirror.stage_times",
+    "mirror.sum_refunds",
     "mirror.sum_up",
     "mirror.take_turn",
     "mirror.text_array",
@@ -259,7 +367,13 @@ SERVICE_FUNCTIONS = (
     "mirror.track_orders",
     "mirror.try_otp",
     "mirror.upsert_customers",
+    "mirror.upsert_invoices",
+    "mirror.upsert_money",
     "mirror.upsert_orders",
+    "mirror.upsert_plans",
+    "mirror.upsert_provider_payments",
+    "mirror.upsert_provider_refunds",
+    "mirror.upsert_subscriptions",
     "mirror.uuid_v7",
     "mirror.verify_otp",
     "mirror.verify_slice",
@@ -280,6 +394,7 @@ TRIGGER_FUNCTIONS = (
     "mirror.follow_new_assignments",
     "mirror.follow_new_orders",
     "mirror.follow_resolution",
+    "mirror.forget_provider_state",
     "mirror.give_otp_settings",
     "mirror.guard_assignment",
     "mirror.guard_batch",

@@ -23,7 +23,10 @@ TEXT = Path(__file__).with_name("access_page.md")
 def render() -> str:
     """Return the page: the text in `access_page.md`, with the tables put in."""
     return TEXT.read_text().format(
-        relations=_relations(), functions=_functions(), service_only=_names(_without_policy())
+        relations=_relations(),
+        own_columns=_own_columns(),
+        functions=_functions(),
+        service_only=_names(_without_policy()),
     )
 
 
@@ -34,6 +37,8 @@ def _relations() -> str:
 
 
 def _cell(access: Access, person: Person) -> str:
+    if access.own_columns and person.role == "authenticated":
+        return f"select: own rows, some columns{'' if person.is_customer else ': no rows'}"
     allowed = [operation for operation in OPERATIONS if access.allows(person, operation)]
     if not allowed:
         return NOTHING
@@ -41,6 +46,11 @@ def _cell(access: Access, person: Person) -> str:
         columns = f" ({_names(access.update_columns)})" if access.update_columns else ""
         return ", ".join(allowed) + columns
     return "select: own rows" if person.is_customer else "select: no rows"
+
+
+def _own_columns() -> str:
+    rows = [[f"`{name}`", _names(access.own_columns)] for name, access in RELATIONS.items() if access.own_columns]
+    return _table(["", "columns"], rows)
 
 
 def _functions() -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import asyncpg
 import pytest
 
 from sync.database import connect
+from sync.records import Record
 from tests.database.access import (
     LINKED_USER,
     OPERATIONS,
@@ -24,9 +26,10 @@ from tests.database.access import (
 )
 from tests.database.access_page import PAGE, render
 from tests.database.postgrest import acting_as, authenticator
-from tests.factory import address, at, customer_changed, order_changed
+from tests.factory import address, at, customer_changed, fulfillment, order_changed, payment, transition
 from tests.mirror import Mirror
 from tests.postgres import TestServer
+from tests.provider import Provider, invoice, paid, plan, refunded, subscription
 
 FUNCTIONS = SERVICE_FUNCTIONS + TRIGGER_FUNCTIONS
 ADD_IT = (
@@ -83,6 +86,7 @@ async def open_shop(dsn: str) -> None:
             await mirror.take(
                 *_customer("1", PHONE, True), *_customer("2", "94779999999", True), *_customer("3", PHONE, False)
             )
+            await (await Provider.over(door, connection)).tell(*_money("1"), *_money("2"))
         await connection.execute(THE_REST_OF_THE_SHOP.format(linked=LINKED_USER, other=OTHER_USER))
     finally:
         await connection.close()
@@ -92,9 +96,30 @@ def _customer(number: str, phone: str, is_verified: bool) -> list[dict[str, Any]
     books = [address(f"{number}0"), address(f"{number}1")]
     fields = {"phoneNumber": f"+{phone}", "customFields": {"phoneVerified": is_verified}, "addresses": books}
     placed = at(-100 * 24 * 3600)  # so long ago that whoever has not moved since is stuck
+    history = {"items": [transition(number, "AddingItems", "PaymentSettled", 1)]}
     return [
         customer_changed(number, 1, **fields),
-        order_changed(number, 1, customer={"id": number}, orderPlacedAt=placed),
+        order_changed(
+            number,
+            1,
+            customer={"id": number},
+            orderPlacedAt=placed,
+            fulfillments=[fulfillment(number)],
+            payments=[payment("1", transactionId=f"pi_{number}")],
+            history=history,
+        ),
+    ]
+
+
+def _money(number: str) -> list[Record]:
+    """Return a customer's payment that shop and provider disagree about, a refund, a subscription and two invoices."""
+    return [
+        paid(f"pi_{number}", amount=Decimal(900)),
+        refunded(f"re_{number}", f"pi_{number}", "100"),
+        plan(f"price_{number}"),
+        subscription(f"sub_{number}", customer_source_id=number, plan_source_id=f"price_{number}"),
+        invoice(f"in_{number}", order_code=f"CODE{number}"),
+        invoice(f"in_{number}_draft", order_code=f"CODE{number}", status="draft"),
     ]
 
 
@@ -108,6 +133,9 @@ def dsn(server: TestServer, migrated_template: str) -> Iterator[str]:
 
 
 FIRST_COLUMN = "select attname::text from pg_attribute where attrelid = $1::text::regclass and attnum = 1"
+COLUMNS = (
+    "select attname::text from pg_attribute where attrelid = $1::text::regclass and attnum > 0 and not attisdropped"
+)
 CALLS = """
     select n.nspname || '.' || p.proname, format('%s.%I(%s)', n.nspname, p.proname, (
       select string_agg('null::' || format_type(a.type, null), ', ' order by a.position)
@@ -197,6 +225,27 @@ async def test_each_person_may_do_what_is_written_down_and_no_more(dsn: str, rel
     assert found == expected
 
 
+@pytest.mark.parametrize("relation", [name for name, access in RELATIONS.items() if access.own_columns])
+async def test_of_some_tables_customers_read_some_columns(dsn: str, relation: str) -> None:
+    access = RELATIONS[relation]
+    everything = {row[0] for row in await fetch(dsn, COLUMNS, relation)}
+    async with authenticator(dsn) as connection:
+        for person in PEOPLE:
+            claims = await claims_of(person, dsn)
+            refused = set()
+            for column in everything:
+                async with acting_as(connection, person.role, claims, method="GET"):
+                    if await attempt(connection, f"select {column}::text from {relation}") == "refused":
+                        refused.add(column)
+            if person.role == "authenticated":
+                assert everything - refused == set(access.own_columns)
+                own = await fetch(dsn, f"select id::text from {relation} where {access.own}", person.is_customer)
+                async with acting_as(connection, person.role, claims, method="GET"):
+                    assert await attempt(connection, f"select id::text from {relation}") == {row[0] for row in own}
+            else:
+                assert refused == (everything if person.role == "anon" else set())
+
+
 async def statements_on(dsn: str, relation: str) -> dict[str, str]:
     """Return a statement for each operation. A select reads whole rows; an update touches all of them."""
     (column,) = RELATIONS[relation].update_columns[:1] or (await fetch(dsn, FIRST_COLUMN, relation))[0]
@@ -283,8 +332,9 @@ async def test_nothing_is_granted_beyond_the_matrix(dsn: str) -> None:
 
 def grants(name: str, access: Access) -> Iterator[tuple[str, str, str]]:
     """Return the rights that somebody but the owner has: (object, role, right)."""
-    if access.own:
+    if access.own and not access.own_columns:
         yield name, "authenticated", "select"
+    yield from ((f"{name}.{column}", "authenticated", "select") for column in access.own_columns)
     for operation in access.service:
         columns = access.update_columns if operation == "update" else ()
         yield from ((f"{name}.{column}", "service_role", operation) for column in columns)

@@ -23,7 +23,7 @@ from sync.engines.base import Context, Event
 from sync.engines.vendure import payloads
 from sync.recording import load_recording
 from sync.settings import Address
-from tests.contents import TABLES, Contents, read_contents
+from tests.contents import PROVIDERS, TABLES, Contents, read_contents
 from tests.mirror import Mirror
 from tests.rest.gateway import both_doors
 
@@ -85,7 +85,7 @@ def differences(found: Contents, expected: Contents) -> list[str]:
 
 
 async def test_the_recording_is_worth_the_name(mirror: Mirror, expected: Contents) -> None:
-    assert all(expected[table] for table in TABLES)
+    assert all(expected[table] for table in TABLES if table not in PROVIDERS | {"order_events"})
     assert len(EVENTS) > 100
 
 

@@ -60,7 +60,7 @@ def test_each_kind_of_record_goes_to_its_section() -> None:
     ids = {name: section["source_id"] for name, section in found.items()}
     assert ids == {
         "customers": ["1", "2"], "addresses": [], "deleted_customers": ["3"],
-        "orders": ["7"], "items": ["1"], "stages": ["placed"], "deleted_orders": [],
+        "orders": ["7"], "items": ["1"], "stages": ["placed"], "deleted_orders": [], "payments": ["1"],
     }  # fmt: skip
 
 

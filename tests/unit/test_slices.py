@@ -32,6 +32,7 @@ def touched(event: Document) -> set[tuple[str, str | None]]:
         return {("customer", record.source_id), ("e-mail", record.email)}
     if isinstance(record, Order):
         return {("order", record.source_id), ("customer", record.customer_source_id)}
+    assert isinstance(record, Deletion)
     return {(record.entity, record.source_id)}
 
 

@@ -113,6 +113,10 @@ class OrderLine(_Document):
 class Refund(_Document):
     state: str
     total: int
+    id: str | None = None
+    reason: str | None = None
+    transaction_id: str | None = None
+    created_at: Timestamp | None = None
 
 
 class Payment(_Document):
@@ -121,7 +125,14 @@ class Payment(_Document):
     amount: int
     state: str
     created_at: Timestamp
+    transaction_id: str | None = None
+    error_message: str | None = None
     refunds: list[Refund] | None = None
+
+
+class FulfillmentLine(_Document):
+    order_line_id: str
+    quantity: int
 
 
 class Fulfillment(_Document):
@@ -130,6 +141,23 @@ class Fulfillment(_Document):
     created_at: Timestamp
     method: str | None = None
     tracking_code: str | None = None
+    lines: list[FulfillmentLine] | None = None
+
+
+class Transition(_Document):
+    to: str
+    from_: str | None = msgspec.field(name="from", default=None)
+
+
+class HistoryEntry(_Document):
+    id: str
+    type: str
+    created_at: Timestamp
+    data: Any = None
+
+
+class History(_Document):
+    items: list[HistoryEntry]
 
 
 class DeliveryStageChange(_Document):
@@ -161,5 +189,6 @@ class OrderDocument(_Document):
     payments: list[Payment] | None = None
     fulfillments: list[Fulfillment] | None = None
     aggregate_order: Reference | None = None
+    history: History | None = None
     custom_fields: CustomFields | None = None
     delivery_stage_changes: list[DeliveryStageChange] | None = None

@@ -6,7 +6,7 @@ order, whose lines stand in the aggregate order already (seen in Vendure 3.7: bo
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import msgspec
 
@@ -22,6 +22,7 @@ from sync.engines.vendure.documents import (
     Payment,
     Timestamp,
 )
+from sync.engines.vendure.money import fulfillment, in_order, order_events, order_payment
 from sync.engines.vendure.values import decimals, money, text
 from sync.errors import Reject, Skip
 from sync.phones import phone_digits
@@ -39,7 +40,7 @@ from sync.records import (
     StageChange,
 )
 
-MAPPING_VERSION = 1
+MAPPING_VERSION = 2
 """Raise it when a document becomes another record than before: reconcile then reads everything anew."""
 
 CUSTOMER_FIELDS = {"phoneVerified", "marketingConsent"}
@@ -60,8 +61,6 @@ ADDRESS_NAMES = {
     "phone_number": "phone_as_entered",
 }
 """Fields of an order's address → our names for them."""
-
-Part = TypeVar("Part", Payment, Fulfillment)
 
 UNUSED_PAYMENT_STATES = {"Declined", "Cancelled", "Error"}
 
@@ -130,8 +129,9 @@ def map_order(document: OrderDocument, read_at: datetime, context: Context, sour
     precision = context.money_precision
     exponent = decimals(document.currency_code) if precision is None else precision
     fields = document.custom_fields or {}
-    shipment = _shipment(_in_order(document.fulfillments or []))
-    payments = _in_order(document.payments or [])
+    fulfillments = in_order(document.fulfillments or [])
+    shipment = _shipment(fulfillments)
+    payments = in_order(document.payments or [])
     to, bill_to = document.shipping_address, document.billing_address
     addresses = [address for address in (to, bill_to) if address is not None]
     phones = (phone_digits(address.phone_number, context.phone_region) for address in addresses)
@@ -167,6 +167,9 @@ def map_order(document: OrderDocument, read_at: datetime, context: Context, sour
         source_hash=source_hash,
         items=[_item(line, exponent) for line in document.lines or ()],
         stages=_history(document.delivery_stage_changes or [], placed_at),
+        payments=[order_payment(payment, exponent) for payment in payments],
+        fulfillments=[fulfillment(part) for part in fulfillments],
+        events=order_events(document.history),
     )
 
 
@@ -281,11 +284,6 @@ def _stage(value: Any, where: str) -> DeliveryStage:
     if value not in DELIVERY_STAGES:
         raise Reject(f"{where}: must be one of {', '.join(DELIVERY_STAGES)}")
     return cast(DeliveryStage, value)
-
-
-def _in_order(parts: list[Part]) -> list[Part]:
-    """Return payments or fulfilments as they came to be: documents list them in any order where ids are UUIDs."""
-    return sorted(parts, key=lambda part: (part.created_at, part.id))
 
 
 def _payment_method(payments: list[Payment]) -> str | None:
