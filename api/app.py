@@ -22,8 +22,11 @@ from api.settings import load_edge_settings
 from api.sms.outbox import Outbox
 from api.stores import Stores
 from api.tokens import Tokens
+from api.tracking.lookups import Lookups
 from api.tracking.orders import Orders
-from api.tracking.routes import tracking_route
+from api.tracking.routes import tracking_routes
+from api.tracking.streams import Streams
+from api.tracking.watch import Watch
 from api.watch import watch_routes
 from sync.database import Database
 from sync.intake import Intake
@@ -58,13 +61,18 @@ def create_app(settings: Settings) -> Litestar:
     otp = Otp(otp_database, outbox, tokens, stores, bcrypt_cost=edge.bcrypt_cost)
 
     links = Links(edge.link_secrets or (passing_secret(),))
-    orders = Orders(database, stores, links)
+    lookups = Lookups(database)
+    orders = Orders(lookups, stores, links, tokens)
+    watch = Watch(database, orders, poll_seconds=settings.poll_seconds)
+    streams = Streams(watch, total=edge.streams, of_client=edge.streams_per_client)
 
     @asynccontextmanager
     async def opened(_: Litestar) -> AsyncIterator[None]:
         try:
             await integrations.check()
             yield
+            await watch.close()
+            await lookups.close()
             await intake.close()
             await outbox.close()
         finally:
@@ -75,7 +83,7 @@ def create_app(settings: Settings) -> Litestar:
     app = Litestar(
         [
             hook_route(integrations, intake, max_body_bytes=settings.max_body_bytes),
-            tracking_route(orders),
+            *tracking_routes(orders, streams, edge.trusted_proxies),
             pages_router(orders, stores, links),
             *otp_routes(otp, edge),
             send_sms_route(otp_database, outbox, stores, edge),

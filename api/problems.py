@@ -37,6 +37,18 @@ class UnknownOrderError(Exception):
     """No order has this code and this phone number."""
 
 
+class ExpiredLinkError(Exception):
+    """A link to an order was right until it expired."""
+
+
+class BadTokenError(Exception):
+    """A token is not ours, or it has expired."""
+
+
+class TooManyStreamsError(Exception):
+    """Somebody watches as much as anybody may, or all together do."""
+
+
 class UnknownStoreError(Exception):
     """No active store has this slug."""
 
@@ -139,7 +151,27 @@ PROBLEMS: dict[type[Exception], Problem] = {
         HTTPStatus.NOT_FOUND,
         "unknown-order",
         "No such order",
-        "No order has this code together with this phone number. Check both.",
+        "No order has this code together with this phone number, or with this other proof. Check both.",
+    ),
+    ExpiredLinkError: Problem(
+        HTTPStatus.GONE,
+        "link-expired",
+        "This link has expired",
+        "The shop made it for a time that is over. Ask with the order's code and a phone number of it instead.",
+    ),
+    BadTokenError: Problem(
+        HTTPStatus.UNAUTHORIZED,
+        "bad-token",
+        "This token does not hold",
+        "The token is not one of ours, or it has expired. Prove the phone number again.",
+        {"WWW-Authenticate": 'Bearer error="invalid_token"'},
+    ),
+    TooManyStreamsError: Problem(
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "too-many-streams",
+        "Too many watch at once",
+        "Close another stream, or ask for the order from time to time instead.",
+        {"Retry-After": "30"},
     ),
     UnknownStoreError: Problem(
         HTTPStatus.NOT_FOUND,

@@ -46,6 +46,8 @@ class TokenSettings(msgspec.Struct, frozen=True):
     algorithm: str
     issuer: str
     seconds: int
+    old_keys: tuple[ECKey, ...] = ()
+    """Signed tokens until now: those hold until they expire."""
 
     def __repr__(self) -> str:
         return f"TokenSettings({self.algorithm!r}, {self.issuer!r}, …)"
@@ -64,6 +66,10 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """`MIRROR_SEND_SMS_SECRETS`: what Supabase Auth signs its Send-SMS hook with. Empty: the hook is off."""
     link_secrets: tuple[str, ...]
     """`MIRROR_LINK_SECRET`: what links to the tracking page are signed with. Empty: links end with the process."""
+    streams: int
+    """`MIRROR_STREAMS`: so many may watch orders at once, per process. Each holds a connection open."""
+    streams_per_client: int
+    """`MIRROR_STREAMS_PER_CLIENT`: and so many from one address, which a mobile network may share among many."""
     trusted_proxies: tuple[Network, ...]
     """`MIRROR_TRUSTED_PROXIES`: whose word on whom a request comes from is taken (X-Forwarded-For)."""
     hsts_seconds: int
@@ -83,6 +89,8 @@ def load_edge_settings() -> EdgeSettings:
         "token": _load_token(env),
         "link_secrets": env.list(LINK_VARIABLE, [], subcast=str, validate=_are_secrets_if_any),
         "send_sms_secrets": env.str("MIRROR_SEND_SMS_SECRETS", "", validate=_are_hook_secrets),
+        "streams": env.int("MIRROR_STREAMS", 500, validate=validate.Range(0, 50_000)),
+        "streams_per_client": env.int("MIRROR_STREAMS_PER_CLIENT", 30, validate=validate.Range(1, 50_000)),
         "trusted_proxies": env.list("MIRROR_TRUSTED_PROXIES", [], subcast=str, validate=_are_networks),
         "hsts_seconds": env.int("MIRROR_HSTS_SECONDS", 0, validate=validate.Range(0, MAX_HSTS_SECONDS)),
         "max_connections": env.int("MIRROR_MAX_CONNECTIONS", 1000, validate=validate.Range(1, 1_000_000)),
@@ -104,12 +112,14 @@ def _load_route(env: Env, name: str) -> Route | None:
 
 def _load_token(env: Env) -> TokenSettings | None:
     key = env.str("MIRROR_TOKEN_KEY", None, validate=_is_token_key)
+    old = env.str("MIRROR_TOKEN_OLD_KEY", None, validate=lambda value: _is_old_key(value, beside=key))
     secret = env.str("MIRROR_TOKEN_SECRET", None, validate=lambda value: _is_legacy_secret(value, beside=key))
     issuer = env.str("MIRROR_TOKEN_ISSUER", "commerce-mirror", validate=_is_given)
     seconds = env.int("MIRROR_TOKEN_SECONDS", 3600, validate=validate.Range(60, 3600))
     try:
         if key:
-            return TokenSettings(read_token_key(key), ALGORITHM, issuer, seconds)
+            old_keys = (read_token_key(old),) if old else ()
+            return TokenSettings(read_token_key(key), ALGORITHM, issuer, seconds, old_keys)
     except ValueError:
         return None  # `env` remembers it
     if secret:
@@ -136,6 +146,12 @@ def _is_token_key(value: str | None) -> None:
             read_token_key(value)
     except ValueError as error:
         raise ValidationError(str(error)) from None
+
+
+def _is_old_key(value: str | None, *, beside: str | None) -> None:
+    _is_token_key(value)
+    if value is not None and beside is None:
+        raise ValidationError("must be set beside MIRROR_TOKEN_KEY only: it was that before")
 
 
 def _is_legacy_secret(value: str | None, *, beside: str | None) -> None:

@@ -44,6 +44,11 @@ class Stores:
         known = await self._known.get()
         return next(iter(known.values()), None) if slug is None else known.get(slug)
 
+    async def find_by_id(self, store_id: UUID) -> Store | None:
+        """Return the store of this id; None if there is none; raise Retry if that cannot be known."""
+        known = await self._known.get()
+        return next((store for store in known.values() if store.id == store_id), None)
+
     async def _read(self) -> dict[str, Store]:
         rows = await self._database.rows("list_stores")
         return {store.slug: store for store in map(_store, rows)}

@@ -9,7 +9,9 @@ import uuid
 
 import msgspec
 from joserfc import jwt
+from joserfc.errors import JoseError
 
+from api.problems import BadTokenError
 from api.settings import TokenSettings
 
 ROLE = "authenticated"
@@ -24,11 +26,29 @@ class Token(msgspec.Struct, frozen=True):
     """Seconds."""
 
 
+class Proved(msgspec.Struct, frozen=True):
+    """What a token says: whoever has it proved this number in this store."""
+
+    store_id: uuid.UUID
+    phone: str
+    """Digits with country code."""
+    until: float
+    """The moment at which the token expires, in seconds since 1970."""
+
+
 class Tokens:
-    """Signs them."""
+    """Signs them, and knows its own."""
 
     def __init__(self, settings: TokenSettings) -> None:
         self._settings = settings
+        self._expected = jwt.JWTClaimsRegistry(
+            iss={"essential": True, "value": settings.issuer},
+            aud={"essential": True, "value": ROLE},
+            role={"essential": True, "value": ROLE},
+            exp={"essential": True},
+            mirror_store={"essential": True},
+            mirror_phone={"essential": True},
+        )
 
     def mint(self, store_id: uuid.UUID, phone: str) -> Token:
         """Return a token for whoever proved this number in this store."""
@@ -48,6 +68,17 @@ class Tokens:
         }
         signed = jwt.encode(header, claims, self._settings.key, algorithms=[self._settings.algorithm])
         return Token(signed, self._settings.seconds)
+
+    def read(self, token: str) -> Proved:
+        """Return what a token of ours says; raise BadTokenError if it is none, or no longer holds."""
+        for key in (self._settings.key, *self._settings.old_keys):
+            try:
+                claims = jwt.decode(token, key, algorithms=[self._settings.algorithm]).claims
+                self._expected.validate(claims)
+                return Proved(uuid.UUID(claims["mirror_store"]), claims["mirror_phone"], float(claims["exp"]))
+            except (JoseError, ValueError, TypeError, AttributeError):
+                continue
+        raise BadTokenError
 
 
 def subject(store_id: uuid.UUID, phone: str) -> uuid.UUID:

@@ -110,7 +110,7 @@ class Daemon:
         while True:
             began = time.monotonic()
             try:
-                await self._database.listen(duty.channel, duty.wake)
+                await self._database.listen(duty.channel, lambda _: duty.wake.set())
             except (Retry, Reject) as error:
                 log.warning("daemon.not_listening", reason=error.reason, action="polling meanwhile")
             if time.monotonic() - began > WAIT_SECONDS[-1]:

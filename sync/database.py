@@ -7,12 +7,11 @@ busy: the same call may succeed later) or `Reject` (it refused these arguments).
 Two doors lead there: Postgres itself, and a Supabase project's Data API. Nobody else knows which.
 """
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sync.doors.base import Door, Row
+from sync.doors.base import Door, Heard, Row
 from sync.doors.postgres import PostgresDoor
 from sync.settings import Address
 
@@ -36,12 +35,13 @@ class Database:
         """Return the rows of a function that returns a table."""
         return await self._door.rows(function, arguments)
 
-    async def listen(self, channel: str, wake: asyncio.Event) -> None:
-        """Set `wake` at each notification on `channel` until cancelled; raise Retry if the connection ends.
+    async def listen(self, channel: str, heard: Heard) -> None:
+        """Call `heard` with each notification on `channel` until cancelled; raise Retry if the connection ends.
 
-        Where none can arrive it only waits: poll beside it.
+        It is called with an empty text first, when nothing is missed any more. Where no notification can arrive it is
+        never called: poll beside it.
         """
-        await self._door.listen(channel, wake)
+        await self._door.listen(channel, heard)
 
     async def close(self) -> None:
         """Give all connections back, after the calls in hand."""

@@ -29,7 +29,7 @@ class BadLinkError(Exception):
     """No secret of ours has made this link for this order."""
 
 
-class ExpiredLinkError(Exception):
+class OldLinkError(Exception):
     """The link was ours, until it expired."""
 
 
@@ -45,8 +45,8 @@ class Links:
         expires = int(self._clock()) + seconds
         return f"{expires}.{_signature(self._secrets[0], store, code, str(expires))}"
 
-    def check(self, link: str, store: str, code: str) -> None:
-        """Raise BadLinkError if `link` is not a `t` of this order, ExpiredLinkError if it was."""
+    def check(self, link: str, store: str, code: str) -> int:
+        """Return when the link expires; raise BadLinkError if it is no `t` of this order, OldLinkError if it was."""
         expires, _, signature = link.partition(".")
         given = signature.encode("utf-8", "replace")
         matches = [hmac.compare_digest(given, _signature(key, store, code, expires).encode()) for key in self._secrets]
@@ -56,7 +56,8 @@ class Links:
         if left > MAX_SECONDS:
             raise BadLinkError
         if left <= 0:
-            raise ExpiredLinkError
+            raise OldLinkError
+        return int(expires)
 
 
 def passing_secret() -> str:

@@ -1,8 +1,9 @@
 """The orders, to those who prove that they may see them.
 
-Whoever knows the code of an order and a phone number of it may see it, and so may who holds a link that the shop
-signed, without what would tell about people. Whoever guesses learns nothing: an unknown code, a wrong phone number,
-one that is none and a forged link are the same answer after the same time.
+Whoever knows the code of an order and a phone number of it may see it; so may who holds a token that the order's
+customer got for proving that number (docs/otp.md), and, without what would tell about people, who holds a link that
+the shop signed (docs/tracking.md). Whoever guesses learns nothing: an unknown code, another's order, a wrong phone
+number, one that is none and a forged link are the same answer after the same time.
 """
 
 import asyncio
@@ -15,36 +16,34 @@ from uuid import UUID
 
 import msgspec
 
-from api.problems import UnknownOrderError
+from api.problems import BadTokenError, ExpiredLinkError, UnknownOrderError
 from api.stores import Store, Stores
+from api.tokens import Tokens
+from api.tracking.lookups import Lookups, Question
 from api.tracking.told import TrackedOrder, versioned
-from sync.database import Database
-from sync.deadline import within
-from sync.links import BadLinkError, Links
+from sync.links import BadLinkError, Links, OldLinkError
 from sync.phones import phone_digits
-
-PATIENCE_SECONDS = 3.0
 
 MISS_SECONDS = 0.1
 """A miss is answered at a multiple of this after its arrival: well above what the look-up takes, so that how long
 it took does not show."""
 
 MAX_LENGTH = 200
+MAX_TOKEN_LENGTH = 4096
 
-PHONE, LINK, NONE = "phone", "link", "none"
-"""Proofs, as `mirror.track_orders` names them; any other name matches nothing."""
+PHONE, TOKEN, LINK, NONE = "phone", "token", "link", "none"
+"""Proofs, as `mirror.track_orders` names them; the last one opens nothing."""
 
 _orders = msgspec.json.Decoder(TrackedOrder)
 
 
-class Question(msgspec.Struct, frozen=True):
-    """An order that somebody asks for, and by which proof."""
+class Asked(msgspec.Struct, frozen=True):
+    """A question that may be asked again, for as long as its proof holds."""
 
     store: Store | None
-    code: str
-    proof: str
-    phone: str = ""
-    """Digits with country code."""
+    question: Question
+    until: float | None = None
+    """The moment at which the proof expires, in seconds since 1970."""
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -58,10 +57,11 @@ class Found(msgspec.Struct, frozen=True):
 class Orders:
     """The orders as their customers may see them."""
 
-    def __init__(self, database: Database, stores: Stores, links: Links) -> None:
-        self._database = database
+    def __init__(self, lookups: Lookups, stores: Stores, links: Links, tokens: Tokens | None) -> None:
+        self._lookups = lookups
         self._stores = stores
         self._links = links
+        self._tokens = tokens
 
     async def find(self, code: str, *, phone: str, store: str | None = None) -> TrackedOrder:
         """Return the order of this code and phone number, as one dials it.
@@ -70,8 +70,7 @@ class Orders:
             UnknownOrderError: there is none; after a time that tells nothing.
             Retry: the database is away.
         """
-        async with _alike():
-            return await self._answer(await self.by_phone(code, phone, store))
+        return (await self.found(await self.by_phone(code, phone, store))).order
 
     async def find_by_link(self, code: str, *, link: str, store: str | None = None) -> TrackedOrder:
         """Return the order that this link was signed for, without what would tell about people.
@@ -81,48 +80,57 @@ class Orders:
             ExpiredLinkError: the link was right until it expired.
             Retry: the database is away.
         """
+        return (await self.found(await self.by_link(code, link, store))).order
+
+    async def found(self, asked: Asked) -> Found:
+        """Return what is to be told; raise UnknownOrderError, after a time that tells nothing, or Retry."""
         async with _alike():
-            return await self._answer(await self.by_link(code, link, store))
+            found = await self.look_up(asked)
+            if found is None:
+                raise UnknownOrderError
+            return found
 
-    async def by_phone(self, code: str, phone: str, store: str | None) -> Question:
-        """Return the question of who knows a phone number of the order."""
-        asked = await self._stores.find(store)
-        digits = phone_digits(_dialled(phone[:MAX_LENGTH]), asked.phone_region) if asked else None
-        return Question(asked, _storable(code), PHONE, digits or "")
-
-    async def by_link(self, code: str, link: str, store: str | None) -> Question:
-        """Return the question of who holds a link to the order; raise ExpiredLinkError if it was right until then."""
-        asked = await self._stores.find(store)
-        try:
-            self._links.check(link, asked.slug if asked else "", code)
-        except BadLinkError:
-            return Question(asked, _storable(code), NONE)
-        return Question(asked, _storable(code), LINK)
-
-    async def look_up(self, question: Question) -> Found | None:
+    async def look_up(self, asked: Asked) -> Found | None:
         """Return what is to be told now; raise Retry if the database is away.
 
         It is asked even if it is clear that nothing will be found: a miss takes one path.
         """
-        asking = self._database.rows(
-            "track_orders",
-            p_stores=[question.store.slug if question.store else ""],
-            p_codes=[question.code],
-            p_proofs=[question.proof],
-            p_phones=[question.phone],
-        )
-        rows = await within(PATIENCE_SECONDS, asking)
-        if not rows or question.store is None:
+        row = await self._lookups.ask(asked.question)
+        if row is None or asked.store is None:
             return None
-        order = _orders.decode(rows[0]["told"])
-        order.carrier_url = _carrier_url(question.store, order)
-        return Found(versioned(order), rows[0]["order_id"], rows[0]["batch_id"])
+        order = _orders.decode(row["told"])
+        order.carrier_url = _carrier_url(asked.store, order)
+        return Found(versioned(order), row["order_id"], row["batch_id"])
 
-    async def _answer(self, question: Question) -> TrackedOrder:
-        found = await self.look_up(question)
-        if found is None:
-            raise UnknownOrderError
-        return found.order
+    async def by_phone(self, code: str, phone: str, store: str | None) -> Asked:
+        """Return the question of who knows a phone number of the order, as one dials it."""
+        asked = await self._stores.find(store)
+        digits = phone_digits(_dialled(phone[:MAX_LENGTH]), asked.phone_region) if asked else None
+        return _asked(asked, code, PHONE, digits or "")
+
+    async def by_token(self, code: str, token: str, store: str | None) -> Asked:
+        """Return the question of who has a token of ours; raise BadTokenError if it is none, or no longer holds."""
+        if self._tokens is None or len(token) > MAX_TOKEN_LENGTH:
+            raise BadTokenError
+        proved = self._tokens.read(token)
+        asked = await self._stores.find_by_id(proved.store_id)
+        is_meant = asked is not None and store in {None, asked.slug}
+        return _asked(asked, code, TOKEN if is_meant else NONE, proved.phone, proved.until)
+
+    async def by_link(self, code: str, link: str, store: str | None) -> Asked:
+        """Return the question of who holds a link to the order; raise ExpiredLinkError if it was right until then."""
+        asked = await self._stores.find(store)
+        try:
+            until = self._links.check(link[:MAX_LENGTH], asked.slug if asked else "", code)
+        except OldLinkError:
+            raise ExpiredLinkError from None
+        except BadLinkError:
+            return _asked(asked, code, NONE)
+        return _asked(asked, code, LINK, until=until)
+
+
+def _asked(store: Store | None, code: str, proof: str, phone: str = "", until: float | None = None) -> Asked:
+    return Asked(store, Question(store.slug if store else "", _storable(code), proof, phone), until)
 
 
 def _carrier_url(store: Store, order: TrackedOrder) -> str | None:

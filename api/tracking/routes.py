@@ -1,25 +1,71 @@
-"""`GET /orders/{code}?phone=…`: where is my order?"""
+"""`GET /orders/{code}`: where is my order? And `GET /orders/{code}/events`: tell me when that changes.
 
-from typing import Annotated
+Both take one of three proofs: a phone number of the order (`phone`), the token that `/otp/verify` gave (in the header
+Authorization), or what a link was signed with (`t`).
+"""
 
-from litestar import Response, get
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from litestar import Request, Response, get
+from litestar.di import NamedDependency, Provide
+from litestar.exceptions import ClientException
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import PathParameter, QueryParameter
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import HeaderParameter, PathParameter, QueryParameter
+from litestar.types import ASGIApp
 
-from api.tracking.orders import Orders
+from api.peers import requester
+from api.settings import Network
+from api.tracking.orders import Asked, Orders
+from api.tracking.streams import MEDIA_TYPE, Client, Streams
 from api.tracking.told import TrackedOrder
 
 Code = Annotated[str, PathParameter(description="The order's code, as in its confirmation.")]
-Phone = Annotated[str, QueryParameter(description="A phone number of the order, as one dials it.")]
+Phone = Annotated[str | None, QueryParameter(description="A phone number of the order, as one dials it.")]
+Link = Annotated[str | None, QueryParameter(name="t", description="From a link that the shop signed.")]
 Store = Annotated[str | None, QueryParameter(description="The store's slug; the first store without it.")]
+Version = Annotated[
+    str | None, HeaderParameter(name="Last-Event-ID", description="The version that you have; browsers send it.")
+]
+
+BEARER = "bearer "
+NO_PROOF = "Prove that it is yours by 'phone', by 't', or by a token in the header Authorization"
 
 
-def tracking_route(orders: Orders) -> HTTPRouteHandler:
-    """Return the route that tells where an order is."""
+def tracking_routes(orders: Orders, streams: Streams, proxies: Sequence[Network]) -> list[HTTPRouteHandler]:
+    """Return the routes that tell where an order is, and when that changes."""
 
-    @get("/orders/{code:str}", tags=["tracking"])
-    async def track_order(code: Code, phone: Phone, store: Store = None) -> Response[TrackedOrder]:
-        """Tell where an order is to whoever knows its code and a phone number of it."""
-        return Response(await orders.find(code, phone=phone, store=store), headers={"Cache-Control": "no-store"})
+    async def ask(
+        request: Request[Any, Any, Any], code: Code, phone: Phone = None, link: Link = None, store: Store = None
+    ) -> Asked:
+        """Return the question by the strongest proof that is given; raise ClientException if there is none."""
+        authorization = request.headers.get("authorization", "")
+        if authorization[: len(BEARER)].lower() == BEARER:
+            return await orders.by_token(code, authorization[len(BEARER) :].strip(), store)
+        if link is not None:
+            return await orders.by_link(code, link, store)
+        if phone is not None:
+            return await orders.by_phone(code, phone, store)
+        raise ClientException(NO_PROOF)
 
-    return track_order
+    @get("/orders/{code:str}", tags=["tracking"], dependencies={"asked": Provide(ask)})
+    async def track_order(asked: NamedDependency[Asked]) -> Response[TrackedOrder]:
+        """Tell where an order is to whoever proves that it is theirs."""
+        order = (await orders.found(asked)).order
+        return Response(order, headers={"Cache-Control": "no-store", "ETag": f'"{order.version}"'})
+
+    @get(
+        "/orders/{code:str}/events",
+        tags=["tracking"],
+        dependencies={"asked": Provide(ask)},
+        responses={200: ResponseSpec(str, description="Events, each a TrackedOrder.", media_type=MEDIA_TYPE)},
+    )
+    async def watch_order(
+        request: Request[Any, Any, Any], asked: NamedDependency[Asked], version: Version = None
+    ) -> ASGIApp:
+        """Tell where an order is, and again whenever it changes, as server-sent events."""
+        client = Client(requester(request, proxies), version)
+        return streams.stream(asked, await orders.found(asked), client, request.app.state["stopping"])
+
+    return [track_order, watch_order]

@@ -4,8 +4,7 @@ A door knows one way to reach Postgres. It gives the same values as the other, i
 the same errors; `sync/database.py` chooses between them.
 """
 
-import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol, overload
 
 from sync.errors import Await, Reject, Retry
@@ -21,6 +20,10 @@ UNIQUE_VIOLATION = "23505"
 
 PASSING = (*TRANSIENT_CLASSES, ORDER_CODE_INDEX)
 """Classes of SQLSTATE, and constraints, whose errors pass by themselves: what `translated` makes a Retry of."""
+
+
+Heard = Callable[[str], object]
+"""Takes what a notification says; first nothing, when from now on nothing is missed."""
 
 
 class Row(Protocol):
@@ -48,8 +51,8 @@ class Door(Protocol):
     async def rows(self, function: str, arguments: dict[str, Any]) -> list[Row]:
         """Return the rows of a function that returns a table."""
 
-    async def listen(self, channel: str, wake: asyncio.Event) -> None:
-        """Set `wake` at each notification on `channel` until cancelled; raise Retry if the connection ends."""
+    async def listen(self, channel: str, heard: Heard) -> None:
+        """Call `heard` at each notification on `channel` until cancelled; raise Retry if the connection ends."""
 
     async def close(self) -> None:
         """Give all connections back, after the calls in hand."""

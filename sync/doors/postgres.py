@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import structlog
 
-from sync.doors.base import Row, translated
+from sync.doors.base import Heard, Row, translated
 from sync.errors import Reject, Retry
 
 log = structlog.get_logger()
@@ -53,8 +53,8 @@ class PostgresDoor:
     async def rows(self, function: str, arguments: dict[str, Any]) -> list[Row]:
         return await self._fetch(f"select * from {_call(function, arguments)}", arguments)  # noqa: S608
 
-    async def listen(self, channel: str, wake: asyncio.Event) -> None:
-        """Wake at notifications. Through a transaction pooler none arrives: then it only waits."""
+    async def listen(self, channel: str, heard: Heard) -> None:
+        """Tell of notifications. Through a transaction pooler none arrives: then it only waits."""
         try:
             await self._opened()
             if self._is_pooled:
@@ -63,16 +63,20 @@ class PostgresDoor:
         except FAULTS as error:
             raise _translated(error) from error
         ended = asyncio.Event()
+
+        def notified(_connection: object, _pid: int, _channel: str, told: object) -> None:
+            heard(str(told))
+
         connection.add_termination_listener(lambda _: ended.set())
         try:
-            await connection.add_listener(channel, lambda *_: wake.set())
-            wake.set()
+            await connection.add_listener(channel, notified)
+            heard("")
             await ended.wait()
         except FAULTS as error:
             raise _translated(error) from error
         finally:
             connection.terminate()
-        raise Retry("the connection that listens for new events ended")
+        raise Retry("the connection that listens for notifications ended")
 
     async def close(self) -> None:
         if self._pool is not None:

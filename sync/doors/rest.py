@@ -16,7 +16,7 @@ import httpx
 import msgspec
 from supabase import AsyncClient, AsyncClientOptions
 
-from sync.doors.base import Row, translated
+from sync.doors.base import Heard, Row, translated
 from sync.errors import Reject, Retry
 from sync.settings import Project
 
@@ -59,7 +59,7 @@ class RestDoor:
             raise Retry(f"the Data API cannot be reached: {type(error).__name__}") from error
         return _read(answer.data)
 
-    async def listen(self, _channel: str, _wake: asyncio.Event) -> None:
+    async def listen(self, _channel: str, _heard: Heard) -> None:
         """Wait: nothing comes this way."""
         await asyncio.Event().wait()
 

@@ -414,5 +414,6 @@ TRIGGER_FUNCTIONS = (
     "mirror.roll_up_ended_deliveries",
     "mirror.roll_up_new_deliveries",
     "mirror.take_turn_first",
+    "mirror.tell_watchers",
     "mirror.touch_updated_at",
 )

@@ -8,7 +8,7 @@ import hmac
 
 import pytest
 
-from sync.links import BadLinkError, ExpiredLinkError, Links, path_of
+from sync.links import BadLinkError, Links, OldLinkError, path_of
 
 SECRET, OTHER = "whsec_" + "a" * 44, "whsec_" + "b" * 44
 NOW, DAY = 1_800_000_000, 24 * 3600
@@ -28,7 +28,7 @@ def made_by_a_shop(secret: str, store: str, code: str, expires: object) -> str:
 def test_a_link_is_right_until_it_expires(code: str) -> None:
     link = links().make("default", code, seconds=DAY)
     links(at=NOW + DAY - 1).check(link, "default", code)
-    with pytest.raises(ExpiredLinkError):
+    with pytest.raises(OldLinkError):
         links(at=NOW + DAY).check(link, "default", code)
 
 
