@@ -29,10 +29,10 @@ class Token(msgspec.Struct, frozen=True):
 class Proved(msgspec.Struct, frozen=True):
     """What a token says: whoever has it proved this number in this store."""
 
-    store_id: uuid.UUID
-    phone: str
+    store_id: uuid.UUID = msgspec.field(name="mirror_store")
+    phone: str = msgspec.field(name="mirror_phone")
     """Digits with country code."""
-    until: float
+    until: float = msgspec.field(name="exp")
     """The moment at which the token expires, in seconds since 1970."""
 
 
@@ -46,8 +46,6 @@ class Tokens:
             aud={"essential": True, "value": ROLE},
             role={"essential": True, "value": ROLE},
             exp={"essential": True},
-            mirror_store={"essential": True},
-            mirror_phone={"essential": True},
         )
 
     def mint(self, store_id: uuid.UUID, phone: str) -> Token:
@@ -75,8 +73,8 @@ class Tokens:
             try:
                 claims = jwt.decode(token, key, algorithms=[self._settings.algorithm]).claims
                 self._expected.validate(claims)
-                return Proved(uuid.UUID(claims["mirror_store"]), claims["mirror_phone"], float(claims["exp"]))
-            except (JoseError, ValueError, TypeError, AttributeError):
+                return msgspec.convert(claims, Proved)
+            except (JoseError, msgspec.ValidationError, ValueError, TypeError, AttributeError):
                 continue
         raise BadTokenError
 
