@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 
 from api.stores import Store
-from api.tracking.told import BatchProgress, Expected, Step, TrackedItem, TrackedOrder, versioned
+from api.tracking.told import BatchProgress, Expected, Step, TrackedItem, TrackedOrder, give_version
 from sync.records import DELIVERY_STAGES
 
 NOW = datetime(2026, 12, 5, 4, 30, tzinfo=UTC)
@@ -64,7 +64,9 @@ def told(reached: int, **changes: Any) -> TrackedOrder:
         expected=None,
         batch=None,
     )
-    return versioned(msgspec.structs.replace(order, **changes))
+    changed = msgspec.structs.replace(order, **changes)
+    give_version(changed, UUID(int=2))
+    return changed
 
 
 def expected(at: int, first: int, last: int) -> Expected:

@@ -15,8 +15,7 @@ from api.answers import exception_handlers
 from api.pages.languages import chosen_language
 from api.pages.visit import Proof, Trouble, Visit
 from api.pages.words import WORDS
-from api.problems import UnknownOrderError, UnknownStoreError
-from sync.links import ExpiredLinkError
+from api.problems import ExpiredLinkError, UnknownOrderError, UnknownStoreError
 
 AnyRequest = Request[Any, Any, Any]
 
@@ -40,7 +39,7 @@ def dressed() -> ExceptionHandlersMap:
         html = visit.form(proof, trouble, wait=math.ceil(int(wait) / 60) if wait else None)
         return _page(visit, html, status, {"Retry-After": wait} if wait else {})
 
-    return dict.fromkeys([*plain, ExpiredLinkError], answer)
+    return dict.fromkeys(plain, answer)
 
 
 def _trouble(error: Exception, proof: Proof, status: int) -> tuple[Trouble, int]:

@@ -20,7 +20,7 @@ from api.problems import BadTokenError, ExpiredLinkError, UnknownOrderError
 from api.stores import Store, Stores
 from api.tokens import Tokens
 from api.tracking.lookups import Lookups, Question
-from api.tracking.told import TrackedOrder, versioned
+from api.tracking.told import TrackedOrder, give_version, leave_people_out
 from sync.links import BadLinkError, Links, OldLinkError
 from sync.phones import phone_digits
 
@@ -100,7 +100,10 @@ class Orders:
             return None
         order = _orders.decode(row["told"])
         order.carrier_url = _carrier_url(asked.store, order)
-        return Found(versioned(order), row["order_id"], row["batch_id"])
+        give_version(order, row["order_id"])
+        if asked.question.proof == LINK:
+            leave_people_out(order)
+        return Found(order, row["order_id"], row["batch_id"])
 
     async def by_phone(self, code: str, phone: str, store: str | None) -> Asked:
         """Return the question of who knows a phone number of the order, as one dials it."""

@@ -2,6 +2,7 @@
 
 from datetime import date, datetime
 from hashlib import blake2b
+from uuid import UUID
 
 import msgspec
 
@@ -82,10 +83,20 @@ class TrackedOrder(msgspec.Struct):
     """Changes when anything told here changes: the id of a server-sent event, and the ETag."""
 
 
-def versioned(order: TrackedOrder) -> TrackedOrder:
-    """Give an order its version: a digest of all that is told of it, so that it tells nothing else."""
-    order.version = blake2b(_encoder.encode(order), digest_size=VERSION_BYTES).hexdigest()
-    return order
+def give_version(order: TrackedOrder, order_id: UUID) -> None:
+    """Give an order its version: a digest of all that is told of it, the same for whoever asks.
+
+    With a key that is told to nobody, so that who asks by link cannot try out what is not told to them.
+    """
+    digest = blake2b(_encoder.encode(order), digest_size=VERSION_BYTES, key=order_id.bytes)
+    order.version = digest.hexdigest()
+
+
+def leave_people_out(order: TrackedOrder) -> None:
+    """Take away what would tell who bought, or for how much: a link may be passed on."""
+    order.total_with_tax = None
+    for item in order.items:
+        item.print_name = item.print_number = None
 
 
 _encoder = msgspec.json.Encoder()

@@ -27,7 +27,7 @@ begin
         'tracking_number', case when d.stage >= 'DISPATCHED' then d.tracking_number end,
         'carrier', case when d.stage >= 'DISPATCHED' then d.carrier end,
         'currency', o.currency,
-        'total_with_tax', case when a.proof <> 'link' then o.total_with_tax::text end,
+        'total_with_tax', o.total_with_tax::text,
         'items', (
             select coalesce(
                 json_agg(
@@ -35,8 +35,8 @@ begin
                         'product_name', i.product_name,
                         'variant_name', i.variant_name,
                         'quantity', i.quantity,
-                        'print_name', case when a.proof <> 'link' then i.print_name end,
-                        'print_number', case when a.proof <> 'link' then i.print_number end
+                        'print_name', i.print_name,
+                        'print_number', i.print_number
                     )
                     order by i.product_name, i.variant_name, i.id
                 ),
@@ -117,7 +117,7 @@ $$;
 comment on function mirror.track_orders(text[], text[], text[], text[]) is
 'Where orders are, for those who prove that they may know. Of each question: the store''s slug, the order''s code, the proof '
 '(phone: a number of the order; token: the number that a token of this store says was proved; link: the caller has checked it), '
-'and the number, digits with country code. Returns a row for each question that is answered. By link neither total nor print '
-'names are told; tracking number and carrier from DISPATCHED on.';
+'and the number, digits with country code. Returns a row for each question that is answered: what is told; by link its caller '
+'leaves out total and print names. Tracking number and carrier are told from DISPATCHED on.';
 revoke execute on function mirror.track_orders(text[], text[], text[], text[]) from public;
 grant execute on function mirror.track_orders(text[], text[], text[], text[]) to service_role;
