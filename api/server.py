@@ -105,6 +105,7 @@ def _config(app: Litestar, stop: asyncio.Event) -> uvicorn.Config:
         ws="none",
         lifespan="off",  # `serve` runs it, so that what goes wrong reaches the caller
         log_config=None,
+        log_level="error",  # what is no HTTP is answered, and anybody may send it
         access_log=False,
         server_header=False,
         proxy_headers=False,

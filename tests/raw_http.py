@@ -54,6 +54,18 @@ class Line:
             self.close()
         return answer
 
+    async def send_and_end(self, data: bytes) -> Answer:
+        """Send over a connection of its own what may be no whole request, end there, and return the answer."""
+        reader, writer = await asyncio.open_connection(*self._target)
+        try:
+            writer.write(data)
+            await asyncio.sleep(0)
+            writer.write_eof()
+            head = await reader.readuntil(b"\r\n\r\n")
+            return Answer(int(head.split(b" ", 2)[1]), head, await reader.readexactly(_length(head)))
+        finally:
+            writer.close()
+
     def close(self) -> None:
         if self._streams is not None:
             self._streams[1].close()

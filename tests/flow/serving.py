@@ -45,11 +45,13 @@ def variables(address: Address) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def process(address: Address) -> AsyncIterator[tuple[asyncio.subprocess.Process, httpx.AsyncClient]]:
-    """Run the API in a process of its own; give it, with a client of it."""
+async def process(
+    address: Address, *, log: int | None = None
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, httpx.AsyncClient]]:
+    """Run the API in a process of its own; give it, with a client of it. `log` is a file's descriptor for its log."""
     environment = {**os.environ, **variables(address), "MIRROR_PORT": "0", SECRETS_VARIABLE: SECRET}
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "api", env=environment, stdout=asyncio.subprocess.PIPE
+        sys.executable, "-m", "api", env=environment, stdout=asyncio.subprocess.PIPE, stderr=log
     )
     assert child.stdout is not None
     try:
