@@ -14,7 +14,7 @@ from sync.database import connect
 from sync.migrate import migrate
 from sync.settings import Address, Project
 from tests.mirror import Mirror
-from tests.postgres import TestServer, apply_platform, running_server
+from tests.postgres import FORGETFUL, TestServer, apply_platform, quick_folder, running_server
 from tests.rest.gateway import DOOR, Gateway, goes_through_rest, running_gateway
 
 settings.register_profile("thorough", max_examples=2000)
@@ -29,9 +29,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestServer]:
+def server() -> Iterator[TestServer]:
     """The run's Postgres server."""
-    with running_server(tmp_path_factory.mktemp("postgres")) as started:
+    with quick_folder() as folder, running_server(folder) as started:
+        started.run(*FORGETFUL)
         yield started
 
 

@@ -9,20 +9,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from sync.service_account import ServiceAccount
-from tests.postgres import OTHER_SERVER
+from tests.postgres import OTHER_SERVER, quick_folder
 
 
 @contextmanager
 def throwaway_server(programs: Path, settings: Mapping[str, str] | None = None) -> Iterator[str]:
     """Give the superuser's address of a new server made with these programs, with settings of its own."""
-    with tempfile.TemporaryDirectory() as name:
-        folder, data = Path(name), Path(name) / "data"
+    with quick_folder() as folder:
+        data = folder / "data"
         account = ServiceAccount.for_folder(folder, programs)
         account.own(folder)
         account.run([programs / "initdb", "-D", data, "-U", "supabase_admin", "-E", "UTF8", "--locale=C"], cwd=folder)
