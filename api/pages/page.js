@@ -3,8 +3,8 @@
 // everything; on news the page is asked for again, and its <main> put in place of the old one.
 (() => {
   const root = document.documentElement, news = document.getElementById("news");
-  const PAUSE = 5000, LONGEST = 300000;
-  let source, timer, pause = PAUSE, asking = false;
+  const PAUSE = 5000, LONGEST = 300000, PATIENCE = 10000;
+  let source, timer, doubt, known, pause = PAUSE, asking = false, missed = false;
   const main = () => document.querySelector("main");
 
   const listen = () => {
@@ -13,14 +13,17 @@
     const events = main().dataset.events;
     if (!events || document.hidden) return;
     source = new EventSource(events);
-    source.onopen = () => { root.dataset.live = "on"; pause = PAUSE; };
+    source.onopen = () => { clearTimeout(doubt); root.dataset.live = "on"; pause = PAUSE; };
     source.onerror = () => {
-      root.dataset.live = "off";
+      clearTimeout(doubt);
+      doubt = setTimeout(() => { root.dataset.live = "off"; }, PATIENCE);
       if (source.readyState === EventSource.CLOSED) later();
     };
-    const told = event => { if (event.lastEventId !== main().dataset.version) look(); };
-    source.onmessage = told;
-    source.addEventListener("order", told);
+    source.onmessage = event => {
+      if (event.lastEventId === main().dataset.version || event.lastEventId === known) return;
+      known = event.lastEventId;
+      look();
+    };
   };
 
   const later = () => {
@@ -31,6 +34,7 @@
 
   const look = () => {
     const form = document.getElementById("again");
+    missed = asking;
     if (asking || !form) return;
     asking = true;
     const values = new URLSearchParams(new FormData(form)), posts = form.method === "post";
@@ -40,8 +44,9 @@
     request.onloadend = () => {
       asking = false;
       const fresh = request.response?.querySelector("main");
-      if (fresh && request.status < 429) show(request.response, fresh);
+      if (fresh && request.status && request.status < 429) show(request.response, fresh);
       else { root.dataset.live = "off"; later(); }
+      if (missed) look();
     };
     request.send(posts ? values : null);
   };
@@ -51,9 +56,9 @@
     const swap = () => {
       main().replaceWith(document.adoptNode(fresh));
       document.title = page.title;
+      ready();
       if (focused) document.getElementById(focused)?.focus();
       if (isNews) news.textContent = fresh.dataset.news ?? page.title;
-      ready();
     };
     const moves = isNews && document.startViewTransition && matchMedia("(prefers-reduced-motion:no-preference)").matches;
     if (moves) document.startViewTransition(swap); else swap();
@@ -62,7 +67,7 @@
   const ready = () => {
     const copy = document.getElementById("copy");
     if (copy && navigator.clipboard) copy.hidden = false;
-    listen();
+    if (!source || source.readyState === EventSource.CLOSED) listen();
   };
 
   document.addEventListener("click", async event => {
@@ -78,7 +83,7 @@
   });
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) source?.close();
-    else if (main().dataset.events) look();
+    else if (main()) listen();
   });
   if (main()) ready();
 })();

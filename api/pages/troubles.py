@@ -4,7 +4,6 @@ Status, `Retry-After` and the line in the log are those of `api.answers`; only w
 """
 
 import math
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,13 +30,12 @@ def dressed() -> ExceptionHandlersMap:
 
     def answer(request: AnyRequest, error: Exception) -> Response[str]:
         visit, proof = request.state.get("visit") or _stranger(request)
-        if isinstance(error, ExpiredLinkError):
-            return _page(visit, visit.form(proof, "expired_link"), 410)
         told = next(plain[kind] for kind in type(error).__mro__ if kind in plain)(request, error)
         trouble, status = _trouble(error, proof, told.status_code or 500)
         wait = told.headers.get("Retry-After")
         html = visit.form(proof, trouble, wait=math.ceil(int(wait) / 60) if wait else None)
-        return _page(visit, html, status, {"Retry-After": wait} if wait else {})
+        headers = visit.headers | ({"Retry-After": wait} if wait else {})
+        return Response(html, media_type=MediaType.HTML, status_code=status, headers=headers)
 
     return dict.fromkeys(plain, answer)
 
@@ -45,16 +43,14 @@ def dressed() -> ExceptionHandlersMap:
 def _trouble(error: Exception, proof: Proof, status: int) -> tuple[Trouble, int]:
     match error:
         case UnknownOrderError():
-            return "not_found" if proof.method == "post" else "broken_link", 404
+            return "not_found" if proof.method == "post" else "broken_link", status
+        case ExpiredLinkError():
+            return "expired_link", status
         case UnknownStoreError():
-            return "unknown_store", 404
+            return "unknown_store", status
     if status == 429:
         return "too_many", status
     return ("missing" if status < 500 else "unavailable"), status
-
-
-def _page(visit: Visit, html: str, status: int, headers: Mapping[str, str] = {}) -> Response[str]:
-    return Response(html, media_type=MediaType.HTML, status_code=status, headers={**visit.headers, **headers})
 
 
 def _stranger(request: AnyRequest) -> tuple[Visit, Proof]:

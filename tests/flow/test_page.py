@@ -62,7 +62,7 @@ def link(*, seconds: int = 3600, code: str = CODE, store: str = "default") -> st
 async def test_the_form_asks_for_a_code_and_a_number(api: httpx.AsyncClient) -> None:
     answer = await api.get("/track")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
-    assert '<b aria-hidden="true">S</b><span>Signature Kits</span>' in answer.text
+    assert 'data-initial="S"></b><span>Signature Kits</span>' in answer.text
     assert said(answer) == "Where is my order?"
     assert "--brand:#c8102e" in answer.text
 
