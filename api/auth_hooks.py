@@ -15,6 +15,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import QueryParameter
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
+from api.documented import TOO_LARGE, problems
 from api.problems import MalformedHookError, UnknownStoreError, UnpreparedSendSmsError
 from api.settings import EdgeSettings
 from api.sms.outbox import Outbox, Sms
@@ -73,7 +74,13 @@ class SmsTaken(msgspec.Struct, omit_defaults=True):
 def send_sms_route(database: Database, outbox: Outbox, stores: Stores, edge: EdgeSettings) -> HTTPRouteHandler:
     """Return the route of Supabase Auth's Send-SMS hook."""
 
-    @post("/auth/hooks/send-sms", status_code=200, request_max_body_size=MAX_BODY_BYTES, tags=["hooks"])
+    @post(
+        "/auth/hooks/send-sms",
+        status_code=200,
+        request_max_body_size=MAX_BODY_BYTES,
+        tags=["hooks"],
+        responses=problems(BadSignature, MalformedHookError, UnknownStoreError, UnpreparedSendSmsError, TOO_LARGE),
+    )
     async def send_sms(request: Request[Any, Any, Any], store: StoreSlug = None) -> Response[SmsTaken]:
         """Send the code that Supabase Auth made for a phone number."""
         if not edge.send_sms_secrets:

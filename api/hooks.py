@@ -10,9 +10,10 @@ from litestar import Request, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
+from api.documented import TOO_LARGE, problems
 from api.integrations import Integration, Integrations, Unprepared
 from api.problems import MalformedHookError, UnknownIntegrationError, UnpreparedIntegrationError
-from sync.engines.base import Event, require_headers
+from sync.engines.base import BadSignature, Event, require_headers
 from sync.errors import Reject
 from sync.intake import Intake
 
@@ -29,7 +30,15 @@ class Receipt(msgspec.Struct):
 def hook_route(integrations: Integrations, intake: Intake, *, max_body_bytes: int) -> HTTPRouteHandler:
     """Return the route that takes hooks."""
 
-    @post("/hooks/{integration:str}", status_code=202, request_max_body_size=max_body_bytes, tags=["hooks"])
+    @post(
+        "/hooks/{integration:str}",
+        status_code=202,
+        request_max_body_size=max_body_bytes,
+        tags=["hooks"],
+        responses=problems(
+            BadSignature, MalformedHookError, UnknownIntegrationError, UnpreparedIntegrationError, TOO_LARGE
+        ),
+    )
     async def receive_hook(integration: FromPath[str], request: Request[Any, Any, Any]) -> Receipt:
         """Store the events of a signed change hook; answer once they are committed."""
         sender = await integrations.find(integration)

@@ -13,6 +13,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import JSONBody
 
 from api.codes import Hashes, new_code, new_session
+from api.documented import TOO_LARGE, problems
 from api.gate import Gate
 from api.peers import requester
 from api.problems import (
@@ -173,13 +174,33 @@ class Otp:
 def otp_routes(otp: Otp, edge: EdgeSettings) -> list[HTTPRouteHandler]:
     """Return the routes by which a phone number is proved."""
 
-    @post("/otp/request", status_code=202, request_max_body_size=MAX_BODY_BYTES, tags=["otp"])
+    @post(
+        "/otp/request",
+        status_code=202,
+        request_max_body_size=MAX_BODY_BYTES,
+        tags=["otp"],
+        responses=problems(
+            UnknownStoreError,
+            InvalidPhoneError,
+            UnservedCountryError,
+            UnknownPurposeError,
+            TooManyCodesError,
+            CodesUnavailableError,
+            TOO_LARGE,
+        ),
+    )
     async def request_code(data: JSONBody[CodeRequest], request: Request[Any, Any, Any]) -> Response[CodeSent]:
         """Send a code to a phone number. The answer is the same whether or not the shop knows it."""
         sent = await otp.request(data, requester(request, edge.trusted_proxies))
         return Response(sent, status_code=202, headers=NO_STORE)
 
-    @post("/otp/verify", status_code=200, request_max_body_size=MAX_BODY_BYTES, tags=["otp"])
+    @post(
+        "/otp/verify",
+        status_code=200,
+        request_max_body_size=MAX_BODY_BYTES,
+        tags=["otp"],
+        responses=problems(WrongCodeError, CodeExpiredError, AttemptsUsedError, TOO_LARGE),
+    )
     async def verify_code(data: JSONBody[CodeEntered]) -> Response[Verified]:
         """Prove the phone number by the code that came. A wrong code is told with the attempts that are left."""
         return Response(await otp.verify(data), status_code=200, headers=NO_STORE)

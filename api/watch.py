@@ -7,17 +7,20 @@ tells how many orders there are: it is there only with a token.
 
 import secrets
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Any
 
 from litestar import Request, Response, get
 from litestar.exceptions import NotAuthorizedException
 from litestar.handlers import HTTPRouteHandler
+from litestar.openapi.datastructures import ResponseSpec
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from api.cached import Cached
+from api.documented import problems
 from sync.database import Database
 from sync.status import Status, Watched, read_status
 
@@ -29,7 +32,11 @@ def watch_routes(database: Database, *, metrics_token: str | None) -> list[HTTPR
     """Return the routes; that of the metrics only if there is a token for it."""
     status = Cached(lambda: read_status(database))
 
-    @get("/health/sync", tags=["health"])
+    @get(
+        "/health/sync",
+        tags=["health"],
+        responses={**problems(), 503: ResponseSpec(dict[str, Any], description="An alarm is on; or as elsewhere.")},
+    )
     async def sync() -> Response[dict[str, Any]]:
         """Say that the mirror follows its engines; 503 while an alarm is on, with its name."""
         alarms = [
@@ -39,7 +46,7 @@ def watch_routes(database: Database, *, metrics_token: str | None) -> list[HTTPR
         content = {"status": "degraded" if alarms else "ok", "alarms": alarms}
         return Response(content, status_code=503 if alarms else 200)
 
-    @get("/metrics", tags=["health"])
+    @get("/metrics", tags=["health"], media_type=CONTENT_TYPE_LATEST, responses=problems(HTTPStatus.UNAUTHORIZED))
     async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
         """Say in Prometheus' text format how the mirror does. Send the token as `Authorization: Bearer …`."""
         given = request.headers.get("authorization", "").removeprefix("Bearer ")

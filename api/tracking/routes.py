@@ -15,7 +15,9 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import HeaderParameter, PathParameter, QueryParameter
 from litestar.types import ASGIApp
 
+from api.documented import problems
 from api.peers import requester
+from api.problems import BadTokenError, ExpiredLinkError, TooManyStreamsError, UnknownOrderError
 from api.settings import Network
 from api.tracking.orders import Asked, Orders
 from api.tracking.streams import MEDIA_TYPE, Client, Streams
@@ -49,7 +51,12 @@ def tracking_routes(orders: Orders, streams: Streams, proxies: Sequence[Network]
             return await orders.by_phone(code, phone, store)
         raise ClientException(NO_PROOF)
 
-    @get("/orders/{code:str}", tags=["tracking"], dependencies={"asked": Provide(ask)})
+    @get(
+        "/orders/{code:str}",
+        tags=["tracking"],
+        dependencies={"asked": Provide(ask)},
+        responses=problems(UnknownOrderError, BadTokenError, ExpiredLinkError),
+    )
     async def track_order(asked: NamedDependency[Asked]) -> Response[TrackedOrder]:
         """Tell where an order is to whoever proves that it is theirs."""
         order = (await orders.found(asked)).order
@@ -59,7 +66,10 @@ def tracking_routes(orders: Orders, streams: Streams, proxies: Sequence[Network]
         "/orders/{code:str}/events",
         tags=["tracking"],
         dependencies={"asked": Provide(ask)},
-        responses={200: ResponseSpec(str, description="Events, each a TrackedOrder.", media_type=MEDIA_TYPE)},
+        responses={
+            200: ResponseSpec(str, description="Events, each a TrackedOrder.", media_type=MEDIA_TYPE),
+            **problems(UnknownOrderError, BadTokenError, ExpiredLinkError, TooManyStreamsError),
+        },
     )
     async def watch_order(
         request: Request[Any, Any, Any], asked: NamedDependency[Asked], version: Version = None
