@@ -22,7 +22,7 @@ from prometheus_client.registry import Collector
 from api.cached import Cached
 from api.documented import problems
 from sync.database import Database
-from sync.status import Status, Watched, read_status
+from sync.status import Books, Status, Watched, read_status
 
 ALARMS = ("silence", "hooks_not_sent", "reconcile_incomplete", "reconcile_refused")
 """As `mirror.list_alarms()` names them."""
@@ -75,6 +75,7 @@ class _Status(Collector):
         yield GaugeMetricFamily("mirror_lag_seconds", "Age of the oldest pending event.", status.lag_seconds)
         yield GaugeMetricFamily("mirror_outbox_waiting", "Commands that wait for an engine.", status.outbox_waiting)
         yield _gauge("mirror_rows", "Rows by table; estimated where there are many.", "table", status.tables)
+        yield _of_books(status.books)
         yield from _of_integrations(status.integrations)
         alarms = GaugeMetricFamily("mirror_alarm", "1 while the alarm is on.", labels=("integration", "alarm"))
         on = {(alarm.integration, alarm.alarm) for alarm in status.alarms}
@@ -82,6 +83,16 @@ class _Status(Collector):
             for name in ALARMS:
                 alarms.add_metric((watched.slug, name), (watched.slug, name) in on)
         yield alarms
+
+
+def _of_books(books: list[Books]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(
+        "mirror_books", "Invoices in Lexware Office, by what became of them.", labels=("store", "state")
+    )
+    for each in books:
+        for state in ("waiting", "sent", "skipped", "refused", "to_correct"):
+            family.add_metric((each.store, state), getattr(each, state))
+    return family
 
 
 def _of_integrations(integrations: list[Watched]) -> Iterator[GaugeMetricFamily]:

@@ -1,4 +1,5 @@
-"""The daemon: keeps the tables up with the inbox, tells the engines what admins change, and does the scheduled work.
+"""The daemon: keeps the tables up with the inbox, tells the engines what admins change, books finished invoices, and
+does the scheduled work.
 
 A notification wakes it (LISTEN), a poll in case none came. While the database is away it waits, longer each
 time, and goes on when it is back. Told to stop, it finishes the slice in hand. As many daemons as you like may
@@ -22,6 +23,9 @@ from sync.deliver import Deliver
 from sync.drain import Drain
 from sync.engines.base import Client
 from sync.errors import Reject, Retry
+from sync.lexoffice.api import Lexoffice
+from sync.lexoffice.api import connect as connect_lexoffice
+from sync.lexoffice.push import Push
 from sync.reconcile import Reconciling
 from sync.schedule import keep_schedule
 from sync.settings import Address, Settings
@@ -41,7 +45,8 @@ async def work(address: Address, settings: Settings) -> None:
     async with connect(address, connections=settings.database_connections) as database, AsyncExitStack() as stack:
         log.info("daemon.started", database=settings.database_variables)
         clients = await _clients(database, stack, stop)
-        await Daemon(database, settings, clients).run(stop)
+        account = await stack.enter_async_context(connect_lexoffice(settings.lexoffice)) if settings.lexoffice else None
+        await Daemon(database, settings, clients, account).run(stop)
         log.info("daemon.stopped")
 
 
@@ -77,7 +82,13 @@ class _Duty(msgspec.Struct, frozen=True, eq=False):
 class Daemon:
     """The duties that run side by side over one database."""
 
-    def __init__(self, database: Database, settings: Settings, clients: Mapping[str, Client] | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        clients: Mapping[str, Client] | None = None,
+        lexoffice: Lexoffice | None = None,
+    ) -> None:
         self._database = database
         self._poll_seconds = settings.poll_seconds
         drain = Drain(database, slice_size=settings.slice_size, lease=timedelta(seconds=settings.lease_seconds))
@@ -85,6 +96,9 @@ class Daemon:
         if clients:
             deliver = Deliver(database, clients)
             self._duties.append(_Duty("daemon.delivered", "mirror_outbox", deliver.run, asyncio.Event()))
+        if lexoffice:
+            push = Push(database, lexoffice)
+            self._duties.append(_Duty("daemon.booked", "mirror_lexoffice", push.run, asyncio.Event()))
         self._reconciling = Reconciling(database, clients or {})
 
     async def run(self, stop: asyncio.Event) -> None:

@@ -9,7 +9,7 @@ from sync.engines.vendure.documents import OrderDocument
 from sync.records import DELIVERY_STAGES
 from sync.replay import Tally
 from sync.settings import SettingsError, load_credentials, prefix_of
-from sync.status import Commands, Status, Watched
+from sync.status import Books, Commands, Status, Watched
 
 DIFFERENCES_SHOWN = 20
 
@@ -31,6 +31,8 @@ def print_status(console: Console, status: Status) -> None:
     console.print(f"Commands that wait for an engine: {status.outbox_waiting:,}")
     for commands in status.commands:
         _print_commands(console, commands)
+    for books in status.books:
+        _print_books(console, books)
     _print_dead_letters(console, status)
     for watched in status.integrations:
         _print_integration(console, watched)
@@ -103,6 +105,22 @@ def _why(commands: Commands) -> str:
         f"set {prefix}API_URL, and {prefix}API_KEY or {prefix}API_USERNAME with {prefix}API_PASSWORD, "
         "where the daemon runs."
     )
+
+
+def _print_books(console: Console, books: Books) -> None:
+    name = f"Lexware Office, {books.store}"
+    console.print(f"{name}: {books.sent:,} invoices booked, {books.skipped:,} left out.", highlight=False)
+    if books.waiting:
+        since = f"{books.waiting_since:%Y-%m-%d %H:%M} (UTC)"
+        why = "the daemon (`mirror work`) books them, with LEXOFFICE_API_KEY." if books.reason is None else books.reason
+        console.print(f"  {books.waiting:,} wait since {since}; {why}", highlight=False, markup=False)
+    if books.refused or books.to_correct:
+        console.print(
+            f"  {books.refused:,} refused, {books.to_correct:,} to be corrected; see lexoffice_sync_logs. "
+            f"The last: {books.last_refusal}",
+            highlight=False,
+            markup=False,
+        )
 
 
 def _print_dead_letters(console: Console, status: Status) -> None:

@@ -21,6 +21,8 @@ MIN_SECRET_BYTES = 24
 
 MIN_TOKEN_LENGTH = 16
 
+LEXOFFICE_URL = "https://api.lexware.io"
+
 CREDENTIALS = {
     "api_url": "API_URL",
     "api_key": "API_KEY",
@@ -42,6 +44,16 @@ class Project(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"Project({self.url!r})"
+
+
+class LexofficeAccess(msgspec.Struct, frozen=True):
+    """Where Lexware Office's API is, and the key that it lets us in by."""
+
+    api_key: str
+    api_url: str
+
+    def __repr__(self) -> str:
+        return f"LexofficeAccess({self.api_url!r}, …)"
 
 
 Address = str | Project
@@ -73,6 +85,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """`MIRROR_DATABASE_CONNECTIONS`: connections that each process opens to the database, at the most."""
     metrics_token: str | None
     """`MIRROR_METRICS_TOKEN`: whoever sends it may read /metrics. None: there are no metrics."""
+    lexoffice: LexofficeAccess | None = None
+    """`LEXOFFICE_API_KEY` and `LEXOFFICE_API_URL`: where the daemon books finished invoices. None: it books none."""
 
     @property
     def database(self) -> Address | None:
@@ -112,9 +126,17 @@ def load_settings() -> Settings:
         "poll_seconds": env.float("MIRROR_POLL_SECONDS", 2.0, validate=_between(0.05, 3600)),
         "database_connections": env.int("MIRROR_DATABASE_CONNECTIONS", 4, validate=_between(1, 100)),
         "metrics_token": env.str("MIRROR_METRICS_TOKEN", None, validate=_is_long_token),
+        "lexoffice": _load_lexoffice(env),
     }
     seal(env)
     return Settings(**values)
+
+
+def _load_lexoffice(env: Env) -> LexofficeAccess | None:
+    """Read how to reach Lexware Office; an address without a key is of no use, and no fault."""
+    key = env.str("LEXOFFICE_API_KEY", None, validate=_is_lexoffice_key)
+    url = env.str("LEXOFFICE_API_URL", LEXOFFICE_URL, validate=_is_lexoffice_url)
+    return LexofficeAccess(key, url.rstrip("/")) if key else None
 
 
 def _load_project(env: Env) -> Project | None:
@@ -234,6 +256,18 @@ def _is_key(value: str) -> None:
         raise ValidationError("must be a secret key of the project, sb_secret_…: Project Settings, API Keys.")
     if value.startswith(PUBLISHABLE_PREFIX):
         raise ValidationError("must be a secret key, sb_secret_…: this one is publishable, and may do nothing here.")
+
+
+def _is_lexoffice_key(value: str | None) -> None:
+    if value and (not value.isascii() or not value.isprintable() or " " in value):
+        raise ValidationError("must be a key of Lexware Office's public API: Extensions, Public API.")
+
+
+def _is_lexoffice_url(value: str) -> None:
+    if not _is_http_address(value):
+        raise ValidationError(
+            f"must be the http(s) address of Lexware Office's API: {LEXOFFICE_URL}, if it is not set."
+        )
 
 
 def _between(low: float, high: float) -> Callable[[float], None]:

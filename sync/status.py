@@ -75,6 +75,22 @@ class Commands(msgspec.Struct, frozen=True):
     conflicts: int
 
 
+class Books(msgspec.Struct, frozen=True):
+    """The invoices of a store in Lexware Office."""
+
+    store: str
+    waiting: int
+    waiting_since: datetime | None
+    reason: str | None
+    """Why the latest that was tried did not go through; None if none was tried."""
+    sent: int
+    skipped: int
+    refused: int
+    to_correct: int
+    last_refusal: str | None
+    """What the last of those that are refused or to be corrected is about."""
+
+
 class Status(msgspec.Struct, frozen=True):
     """What `mirror.get_status()` returns."""
 
@@ -83,6 +99,7 @@ class Status(msgspec.Struct, frozen=True):
     dead_letters: list[DeadLetter]
     outbox_waiting: int
     commands: list[Commands]
+    books: list[Books]
     alarms: list[Alarm]
     integrations: list[Watched]
     tables: dict[str, int]

@@ -89,6 +89,7 @@ as $$
         ), '[]'),
         'outbox_waiting', (select count(*) from mirror.outbox as o where o.state = 'pending'),
         'commands', coalesce((select json_agg(c) from mirror.count_commands() as c), '[]'),
+        'books', coalesce((select json_agg(b) from mirror.count_books() as b), '[]'),
         'alarms', coalesce((select json_agg(a) from mirror.list_alarms() as a), '[]'),
         'integrations', coalesce((
             select json_agg(json_build_object(
@@ -143,7 +144,8 @@ $$;
 
 comment on function mirror.get_status() is
 'How the mirror does: events by state, the age in seconds of the oldest pending one, the newest dead letters, commands that '
-'wait, and the way back of each integration, alarms, the last runs and the drift of each integration, '
+'wait, and the way back of each integration, the books in Lexware Office, alarms, the last runs and the drift of each '
+'integration, '
 'rows per table. Cheap however big the tables are.';
 revoke execute on function mirror.get_status() from public;
 grant execute on function mirror.get_status() to service_role;

@@ -20,6 +20,15 @@ where
     not exists (select from mirror.undelivered_orders as u where u.order_summary_id = o.id)
     and (o.cancelled_at is null and o.deleted_at is null or b.id is null or b.status = 'completed')
 union all
+select o.id, o.store_id, o.order_code, 'not booked', n.since, o.batch_id, o.delivery_stage
+from mirror.unbooked_orders as n
+inner join public.customer_orders_summary as o on n.order_summary_id = o.id
+left join public.import_batches as b on o.batch_id = b.id
+where
+    not exists (select from mirror.undelivered_orders as u where u.order_summary_id = o.id)
+    and not exists (select from mirror.disagreeing_orders as d where d.order_summary_id = o.id)
+    and (o.cancelled_at is null and o.deleted_at is null or b.id is null or b.status = 'completed')
+union all
 select o.id, o.store_id, o.order_code, 'unpaid', o.order_date, o.batch_id, o.delivery_stage
 from public.stores as st
 inner join public.customer_orders_summary as o on st.id = o.store_id
@@ -29,6 +38,7 @@ where
     and (o.delivery_stage = 'DELIVERED' or o.payment_method is null or o.payment_method <> all(st.pay_on_delivery_methods))
     and not exists (select from mirror.undelivered_orders as u where u.order_summary_id = o.id)
     and not exists (select from mirror.disagreeing_orders as d where d.order_summary_id = o.id)
+    and not exists (select from mirror.unbooked_orders as n where n.order_summary_id = o.id)
 union all
 select o.id, o.store_id, o.order_code, 'no tracking number', s.stage_since, o.batch_id, o.delivery_stage
 from public.stores as st
@@ -39,6 +49,7 @@ where
     and (o.total_paid >= o.total_with_tax or o.payment_method = any(st.pay_on_delivery_methods))
     and not exists (select from mirror.undelivered_orders as u where u.order_summary_id = o.id)
     and not exists (select from mirror.disagreeing_orders as d where d.order_summary_id = o.id)
+    and not exists (select from mirror.unbooked_orders as n where n.order_summary_id = o.id)
 union all
 select o.id, o.store_id, o.order_code, 'stuck', s.stage_since, o.batch_id, o.delivery_stage
 from mirror.stuck_deliveries as s
@@ -51,10 +62,12 @@ where
         or o.payment_method = any(st.pay_on_delivery_methods)
     )
     and not exists (select from mirror.undelivered_orders as u where u.order_summary_id = o.id)
-    and not exists (select from mirror.disagreeing_orders as d where d.order_summary_id = o.id);
+    and not exists (select from mirror.disagreeing_orders as d where d.order_summary_id = o.id)
+    and not exists (select from mirror.unbooked_orders as n where n.order_summary_id = o.id);
 
 comment on view public.orders_needing_attention is
 'Orders that somebody should look at, each once, with the most pressing reason: conflict (shop and mirror have both changed it), '
 'not told to the shop (what was set here), cancelled in batch, money disagrees (between shop and payment provider: '
-'disagreement in payments and refunds says in what), unpaid (though on its way), '
+'disagreement in payments and refunds says in what), not booked (an invoice that Lexware Office does not have, or not as it '
+'should: lexoffice_sync_logs says why), unpaid (though on its way), '
 'no tracking number (though dispatched), stuck (longer at its stage than usual).';

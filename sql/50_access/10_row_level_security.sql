@@ -91,6 +91,12 @@ alter table mirror.provider_payments enable row level security;
 alter table mirror.provider_payments force row level security;
 alter table mirror.provider_refunds enable row level security;
 alter table mirror.provider_refunds force row level security;
+alter table public.lexoffice_sync_logs enable row level security;
+alter table public.lexoffice_sync_logs force row level security;
+alter table mirror.lexoffice_settings enable row level security;
+alter table mirror.lexoffice_settings force row level security;
+alter table mirror.lexoffice_pace enable row level security;
+alter table mirror.lexoffice_pace force row level security;
 
 create policy "customers read themselves" on public.customers
 for select to authenticated

@@ -122,3 +122,10 @@ grant select (
     id, order_summary_id, customer_id, subscription_id, number, status, currency, sub_total, tax, total, amount_paid,
     amount_due, tax_breakdown, issued_at, due_at, paid_at, pdf_url, hosted_url
 ) on public.invoices to authenticated;
+
+revoke all on public.lexoffice_sync_logs from public, anon, authenticated, service_role;
+
+grant select, insert, update on public.lexoffice_sync_logs to service_role;
+grant select, insert, update, delete on mirror.lexoffice_settings to service_role;
+grant select, update on mirror.lexoffice_pace to service_role;
+grant select on mirror.unbooked_orders to service_role;

@@ -72,6 +72,8 @@ THE_REST_OF_THE_SHOP = """
     select mirror.sum_up(id, claimed_by, 'order', 0) from mirror.sync_runs;
     insert into mirror.hook_gaps (integration_id, day, hooks, longest)
     select id, current_date, 1, '1 minute' from mirror.integrations;
+    insert into public.lexoffice_sync_logs (store_id, invoice_id, status, reason, settled_at)
+    select store_id, id, 'refused', 'it has no number', now() from public.invoices;
     insert into mirror.hook_pulse (integration_id, last_id, last_at) select id, id, now() from mirror.integrations;
 """
 
