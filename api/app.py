@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from litestar import Litestar
+from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.openapi import OpenAPIConfig
 
@@ -15,6 +15,7 @@ from api.edge.headers import SecurityHeaders
 from api.health import live, readiness_route
 from api.hooks import hook_route
 from api.integrations import Integrations
+from api.limits.limits import Limits
 from api.metrics import observe_request
 from api.otp import Otp, otp_routes
 from api.pages.routes import pages_router
@@ -60,9 +61,10 @@ def create_app(settings: Settings) -> Litestar:
     tokens = Tokens(edge.token) if edge.token else None
     otp = Otp(otp_database, outbox, tokens, stores, bcrypt_cost=edge.bcrypt_cost)
 
+    limits = Limits(database, edge.quotas, edge.trusted_proxies)
     links = Links(edge.link_secrets or (passing_secret(),))
     lookups = Lookups(database)
-    orders = Orders(lookups, stores, links, tokens)
+    orders = Orders(lookups, stores, links, tokens, limits)
     watch = Watch(database, orders, poll_seconds=settings.poll_seconds)
     streams = Streams(watch, total=edge.streams, of_client=edge.streams_per_client)
 
@@ -82,14 +84,20 @@ def create_app(settings: Settings) -> Litestar:
 
     app = Litestar(
         [
-            hook_route(integrations, intake, max_body_bytes=settings.max_body_bytes),
-            *tracking_routes(orders, streams, edge.trusted_proxies),
-            pages_router(orders, stores, links),
-            *otp_routes(otp, edge),
-            send_sms_route(otp_database, outbox, stores, edge),
+            hook_route(integrations, intake, limits, max_body_bytes=settings.max_body_bytes),
+            Router(
+                "/",
+                route_handlers=[
+                    *tracking_routes(orders, streams, edge.trusted_proxies),
+                    pages_router(orders, stores, links),
+                ],
+                guards=[limits.tracking()],
+            ),
+            Router("/", route_handlers=otp_routes(otp, edge), guards=[limits.codes()]),
+            send_sms_route(otp_database, outbox, stores, edge, limits),
             live,
             readiness_route(database),
-            *watch_routes(database, metrics_token=settings.metrics_token),
+            *watch_routes(database, limits, metrics_token=settings.metrics_token),
         ],
         lifespan=[opened],
         exception_handlers=exception_handlers(),

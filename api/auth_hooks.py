@@ -16,6 +16,7 @@ from litestar.params import QueryParameter
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from api.documented import TOO_LARGE, problems
+from api.limits.limits import Limits
 from api.problems import MalformedHookError, UnknownStoreError, UnpreparedSendSmsError
 from api.settings import EdgeSettings
 from api.sms.outbox import Outbox, Sms
@@ -71,7 +72,9 @@ class SmsTaken(msgspec.Struct, omit_defaults=True):
     error: Refusal | None = None
 
 
-def send_sms_route(database: Database, outbox: Outbox, stores: Stores, edge: EdgeSettings) -> HTTPRouteHandler:
+def send_sms_route(
+    database: Database, outbox: Outbox, stores: Stores, edge: EdgeSettings, limits: Limits
+) -> HTTPRouteHandler:
     """Return the route of Supabase Auth's Send-SMS hook."""
 
     @post(
@@ -85,9 +88,13 @@ def send_sms_route(database: Database, outbox: Outbox, stores: Stores, edge: Edg
         """Send the code that Supabase Auth made for a phone number."""
         if not edge.send_sms_secrets:
             raise UnpreparedSendSmsError
-        require_headers(request.headers, HEADERS)
-        body = await request.body()
-        _verify(request.headers, body, edge.send_sms_secrets)
+        try:
+            require_headers(request.headers, HEADERS)
+            body = await request.body()
+            _verify(request.headers, body, edge.send_sms_secrets)
+        except BadSignature:
+            await limits.unsigned(request, "supabase-auth")
+            raise
         outbox.require_room()
         found = await stores.find(store)
         if found is None:

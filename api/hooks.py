@@ -11,7 +11,10 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
 from api.documented import TOO_LARGE, problems
+from api.edge.door import STATE_ID
 from api.integrations import Integration, Integrations, Unprepared
+from api.limits.limits import Limits
+from api.metrics import EVENTS
 from api.problems import MalformedHookError, UnknownIntegrationError, UnpreparedIntegrationError
 from sync.engines.base import BadSignature, Event, require_headers
 from sync.errors import Reject
@@ -27,7 +30,7 @@ class Receipt(msgspec.Struct):
     """Those that were there already, or twice in this hook."""
 
 
-def hook_route(integrations: Integrations, intake: Intake, *, max_body_bytes: int) -> HTTPRouteHandler:
+def hook_route(integrations: Integrations, intake: Intake, limits: Limits, *, max_body_bytes: int) -> HTTPRouteHandler:
     """Return the route that takes hooks."""
 
     @post(
@@ -47,10 +50,17 @@ def hook_route(integrations: Integrations, intake: Intake, *, max_body_bytes: in
         if isinstance(sender, Unprepared):
             raise UnpreparedIntegrationError(sender.fault)
         headers = _headers(request)
-        require_headers(headers, sender.engine.signature_headers)  # before the body, which anybody can make long
-        events = _read(sender, headers, await request.body())
-        accepted = sum(await intake.accept(sender.id, events))
-        return Receipt(accepted=accepted, duplicates=len(events) - accepted)
+        try:
+            require_headers(headers, sender.engine.signature_headers)  # before the body, which anybody can make long
+            events = _read(sender, headers, await request.body())
+        except BadSignature:
+            await limits.unsigned(request, sender.slug)
+            raise
+        accepted = sum(await intake.accept(sender.id, events, request.scope["state"][STATE_ID]))
+        duplicates = len(events) - accepted
+        EVENTS.labels(sender.slug, "accepted").inc(accepted)
+        EVENTS.labels(sender.slug, "duplicate").inc(duplicates)
+        return Receipt(accepted=accepted, duplicates=duplicates)
 
     return receive_hook
 

@@ -8,10 +8,11 @@ import ipaddress
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from litestar import Request
+from litestar.connection import ASGIConnection
 
 from api.settings import Network
 
+Connection = ASGIConnection[Any, Any, Any, Any]
 Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 SITE_BITS = 64
@@ -20,7 +21,7 @@ SITE_BITS = 64
 UNKNOWN = "unknown"
 
 
-def requester(request: Request[Any, Any, Any], proxies: Sequence[Network]) -> str:
+def requester(request: Connection, proxies: Sequence[Network]) -> str:
     """Return the network address that a request is counted for: an IPv4 address, or an IPv6 network."""
     found = UNKNOWN
     for text in _hops(request):
@@ -33,7 +34,7 @@ def requester(request: Request[Any, Any, Any], proxies: Sequence[Network]) -> st
     return found
 
 
-def _hops(request: Request[Any, Any, Any]) -> Iterator[str]:
+def _hops(request: Connection) -> Iterator[str]:
     """Yield who says to have sent it, the nearest first."""
     yield request.client.host if request.client else ""
     forwarded = ",".join(request.headers.getall("x-forwarded-for", []))

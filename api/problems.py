@@ -97,6 +97,15 @@ class WrongCodeError(Exception):
         self.attempts_left = attempts_left
 
 
+class TooManyRequestsError(Exception):
+    """A rate limit is reached."""
+
+    def __init__(self, limit: str, wait: int) -> None:
+        super().__init__(limit)
+        self.limit = limit
+        self.wait = wait
+
+
 class UnpreparedSendSmsError(Exception):
     """The Send-SMS hook's secret is not set."""
 
@@ -256,6 +265,13 @@ PROBLEMS: dict[type[Exception], Problem] = {
         "Compare the code with the SMS, and enter it again.",
         extra={"attempts_left": "attempts_left"},
     ),
+    TooManyRequestsError: Problem(
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "too-many-requests",
+        "Too many requests",
+        "Too much was asked for. Ask again in {wait} seconds.",
+        extra={"limit": "limit"},
+    ),
     Retry: UNAVAILABLE,
     Exception: INTERNAL,
 }
@@ -313,12 +329,6 @@ HTTP_PROBLEMS: dict[HTTPStatus, Problem] = {
             "unsupported-media-type",
             "Another kind of body, please",
             "Send JSON, with the header Content-Type: application/json.",
-        ),
-        Problem(
-            HTTPStatus.TOO_MANY_REQUESTS,
-            "too-many-requests",
-            "Too many requests",
-            "Wait for as many seconds as the header Retry-After says.",
         ),
         Problem(
             HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,

@@ -14,6 +14,7 @@ import msgspec
 from environs import Env, ValidationError, validate
 from joserfc.jwk import ECKey, OctKey
 
+from api.limits.quotas import DEFAULTS, Quotas, parsed, variable
 from api.sms.base import Driver
 from api.sms.registry import DRIVERS
 from sync.links import VARIABLE as LINK_VARIABLE
@@ -74,6 +75,8 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """`MIRROR_TRUSTED_PROXIES`: whose word on whom a request comes from is taken (X-Forwarded-For)."""
     hsts_seconds: int
     """`MIRROR_HSTS_SECONDS`: for so long browsers come back by HTTPS only. 0: not said, for want of TLS in front."""
+    quotas: Quotas
+    """`MIRROR_LIMIT_TRACKING` and others, as in 60/600 (so many in so many seconds) or off: api/limits/quotas.py."""
     max_connections: int
     """`MIRROR_MAX_CONNECTIONS`: each process holds so many open, at the most; more are answered 503."""
 
@@ -93,6 +96,7 @@ def load_edge_settings() -> EdgeSettings:
         "streams_per_client": env.int("MIRROR_STREAMS_PER_CLIENT", 30, validate=validate.Range(1, 50_000)),
         "trusted_proxies": env.list("MIRROR_TRUSTED_PROXIES", [], subcast=str, validate=_are_networks),
         "hsts_seconds": env.int("MIRROR_HSTS_SECONDS", 0, validate=validate.Range(0, MAX_HSTS_SECONDS)),
+        "quotas": _load_quotas(env),
         "max_connections": env.int("MIRROR_MAX_CONNECTIONS", 1000, validate=validate.Range(1, 1_000_000)),
     }
     seal(env)
@@ -108,6 +112,21 @@ def _load_route(env: Env, name: str) -> Route | None:
     fields = {field: env.str(variable, validate=_is_given) for field, variable in kind.VARIABLES.items()}
     price = env.decimal(f"{name.upper()}_SEGMENT_PRICE", Decimal(bool(fields)), validate=validate.Range(0, MAX_PRICE))
     return None if None in fields.values() else Route(name, kind(**fields), price)
+
+
+def _load_quotas(env: Env) -> Quotas:
+    texts = {name: env.str(variable(name), default, validate=_is_quota) for name, default in DEFAULTS.items()}
+    try:
+        return Quotas(**{name: parsed(name, text) for name, text in texts.items()})
+    except (ValueError, AttributeError):
+        return Quotas(**dict.fromkeys(DEFAULTS))  # `env` remembers it
+
+
+def _is_quota(value: str) -> None:
+    try:
+        parsed("", value)
+    except ValueError:
+        raise ValidationError("must be so many in so many seconds, as in 60/600, or off") from None
 
 
 def _load_token(env: Env) -> TokenSettings | None:

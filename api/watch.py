@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 
 from api.cached import Cached
 from api.documented import problems
+from api.limits.limits import Limits
 from sync.database import Database
 from sync.status import Books, Status, Watched, read_status
 
@@ -28,7 +29,7 @@ ALARMS = ("silence", "hooks_not_sent", "reconcile_incomplete", "reconcile_refuse
 """As `mirror.list_alarms()` names them."""
 
 
-def watch_routes(database: Database, *, metrics_token: str | None) -> list[HTTPRouteHandler]:
+def watch_routes(database: Database, limits: Limits, *, metrics_token: str | None) -> list[HTTPRouteHandler]:
     """Return the routes; that of the metrics only if there is a token for it."""
     status = Cached(lambda: read_status(database))
 
@@ -51,6 +52,7 @@ def watch_routes(database: Database, *, metrics_token: str | None) -> list[HTTPR
         """Say in Prometheus' text format how the mirror does. Send the token as `Authorization: Bearer …`."""
         given = request.headers.get("authorization", "").removeprefix("Bearer ")
         if not secrets.compare_digest(given.encode(), (metrics_token or "").encode()):
+            await limits.unsigned(request, "metrics")
             raise NotAuthorizedException("The token of MIRROR_METRICS_TOKEN is missing, or is another one.")
         return Response(render(await status.refreshed()), media_type=CONTENT_TYPE_LATEST)
 

@@ -29,6 +29,8 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     """Words in the reason, in upper or lower case."""
     events: Sequence[str] | None = None
     """The sender's ids."""
+    request: str | None = None
+    """The X-Request-ID that brought them."""
 
     @property
     def is_anything(self) -> bool:

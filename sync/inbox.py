@@ -40,14 +40,20 @@ class Settlement(msgspec.Struct, frozen=True):
     """Seconds, with outcome retry; None: as `mirror.retry_schedule` says."""
 
 
-async def accept(database: Database, arriving: Sequence[tuple[UUID, Event]]) -> list[bool]:
-    """Store events, each with its integration; return for each whether it is new. Committed on return."""
+async def accept(
+    database: Database, arriving: Sequence[tuple[UUID, Event]], request_ids: Sequence[str | None] = ()
+) -> list[bool]:
+    """Store events, each with its integration; return for each whether it is new. Committed on return.
+
+    `request_ids` has for each the id of the request that brings it, or is empty.
+    """
     columns = {
         "integration_id": [integration_id for integration_id, _ in arriving],
         "event_id": [event.event_id for _, event in arriving],
         "event_type": [event.event_type for _, event in arriving],
         "entity_id": [event.entity_id for _, event in arriving],
         "payload": [event.payload for _, event in arriving],
+        "request_id": request_ids,
     }
     accepted = await database.call("accept_events", p_events=msgspec.json.encode(columns).decode())
     return list(accepted)

@@ -36,6 +36,7 @@ PATIENCE_SECONDS = 5.0
 class _Request(msgspec.Struct, eq=False):
     events: list[tuple[UUID, Event]]
     size: int
+    request_id: str | None
     answer: "asyncio.Future[list[bool]]"
 
 
@@ -56,8 +57,8 @@ class Intake:
         self._size = 0
         self._commits: asyncio.Task[None] | None = None
 
-    async def accept(self, integration_id: UUID, events: Sequence[Event]) -> list[bool]:
-        """Store the events of one request; return for each whether it is new. Committed on return.
+    async def accept(self, integration_id: UUID, events: Sequence[Event], request_id: str | None = None) -> list[bool]:
+        """Store the events of one request, with its id; return for each whether it is new. Committed on return.
 
         Raises:
             Retry: the database is away, or more waits than can be stored in time. Nothing is known to be stored.
@@ -67,7 +68,7 @@ class Intake:
         if self._size and self._size + size > self._waiting_bytes:
             raise Retry("more hooks arrive than the database can store")
         arriving = [(integration_id, event) for event in events]
-        request = _Request(arriving, size, asyncio.get_running_loop().create_future())
+        request = _Request(arriving, size, request_id, asyncio.get_running_loop().create_future())
         self._enqueue(request)
         try:
             async with asyncio.timeout(self._patience_seconds):
@@ -106,7 +107,7 @@ class Intake:
     async def _commit(self, group: list[_Request]) -> None:
         """Store a group and answer every caller in it; never raises."""
         try:
-            stored = await self._store([event for request in group for event in request.events])
+            stored = await self._store(group)
         except Retry as error:
             _fail(group, error)
         except Exception as error:
@@ -122,8 +123,10 @@ class Intake:
         for request in group:
             await self._commit([request])
 
-    async def _store(self, events: list[tuple[UUID, Event]]) -> list[bool]:
-        return await within(self._patience_seconds, inbox.accept(self._database, events))
+    async def _store(self, group: list[_Request]) -> list[bool]:
+        events = [event for request in group for event in request.events]
+        request_ids = [request.request_id for request in group for _ in request.events]
+        return await within(self._patience_seconds, inbox.accept(self._database, events, request_ids))
 
 
 def _answer(group: list[_Request], stored: list[bool]) -> None:

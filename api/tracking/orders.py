@@ -16,6 +16,7 @@ from uuid import UUID
 
 import msgspec
 
+from api.limits.limits import Limits
 from api.problems import BadTokenError, ExpiredLinkError, UnknownOrderError
 from api.stores import Store, Stores
 from api.tokens import Tokens
@@ -57,11 +58,12 @@ class Found(msgspec.Struct, frozen=True):
 class Orders:
     """The orders as their customers may see them."""
 
-    def __init__(self, lookups: Lookups, stores: Stores, links: Links, tokens: Tokens | None) -> None:
+    def __init__(self, lookups: Lookups, stores: Stores, links: Links, tokens: Tokens | None, limits: Limits) -> None:
         self._lookups = lookups
         self._stores = stores
         self._links = links
         self._tokens = tokens
+        self._limits = limits
 
     async def find(self, code: str, *, phone: str, store: str | None = None) -> TrackedOrder:
         """Return the order of this code and phone number, as one dials it.
@@ -83,9 +85,13 @@ class Orders:
         return (await self.found(await self.by_link(code, link, store))).order
 
     async def found(self, asked: Asked) -> Found:
-        """Return what is to be told; raise UnknownOrderError, after a time that tells nothing, or Retry."""
-        async with _alike():
+        """Return what is to be told; raise UnknownOrderError, after a time that tells nothing, or Retry.
+
+        Raise TooManyRequestsError, without having looked, where too many have guessed.
+        """
+        async with _alike(), self._limits.guess(*_guessable(asked.question)) as guess:
             found = await self.look_up(asked)
+            guess.is_right = found is not None
             if found is None:
                 raise UnknownOrderError
             return found
@@ -134,6 +140,13 @@ class Orders:
 
 def _asked(store: Store | None, code: str, proof: str, phone: str = "", until: float | None = None) -> Asked:
     return Asked(store, Question(store.slug if store else "", _storable(code), proof, phone), until)
+
+
+def _guessable(question: Question) -> list[str]:
+    """Return what a question may be a guess at; nobody guesses a token, or what a link was signed with."""
+    if question.proof in {TOKEN, LINK}:
+        return []
+    return [f"order {question.store} {question.code}", f"phone {question.phone}"]
 
 
 def _carrier_url(store: Store, order: TrackedOrder) -> str | None:

@@ -22,6 +22,7 @@ create table mirror.webhook_events (
     settled_at timestamptz,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
+    request_id text,
     unique (integration_id, event_id),
     constraint webhook_events_pending_is_not_settled check ((state = 'pending') = (settled_at is null)),
     constraint webhook_events_settled_is_not_claimed check (state = 'pending' or claimed_by is null),
@@ -33,6 +34,8 @@ comment on column mirror.webhook_events.event_id is 'The sender''s id of the eve
 comment on column mirror.webhook_events.entity_id is 'The engine''s id of what the event is about.';
 comment on column mirror.webhook_events.available_at is 'Not to be claimed before: a lease or a wait before a retry.';
 comment on column mirror.webhook_events.claimed_by is 'Token of the claim that holds the lease.';
+comment on column mirror.webhook_events.request_id is
+'X-Request-ID of the request that brought it: as in the log and in the answer.';
 comment on column mirror.webhook_events.reason is 'Why it was skipped, is dead, or is tried again.';
 
 -- A larger document lies beside the row, as it is: to claim and to settle an event does not write it again, and to compress it

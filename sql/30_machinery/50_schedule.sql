@@ -25,4 +25,5 @@ insert into mirror.schedule (job, command, every) values
 ('fold_delivery_rollups', 'select mirror.fold_delivery_rollups()', '10 minutes'),
 ('prune', 'select mirror.prune()', '1 minute'),
 ('learn_hook_gaps', 'select mirror.learn_hook_gaps()', '10 minutes'),
-('prune_runs', 'select mirror.prune_runs()', '1 hour');
+('prune_runs', 'select mirror.prune_runs()', '1 hour'),
+('prune_request_counts', 'select mirror.prune_request_counts()', '10 minutes');

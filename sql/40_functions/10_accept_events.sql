@@ -3,7 +3,8 @@ create type mirror.event_columns as (
     event_id text [],
     event_type text [],
     entity_id text [],
-    payload json []
+    payload json [],
+    request_id text []
 );
 
 create function mirror.accept_events(p_events json) returns boolean[]
@@ -19,11 +20,12 @@ begin
     with arriving as (
         select *
         from unnest(
-            v_events.integration_id, v_events.event_id, v_events.event_type, v_events.entity_id, v_events.payload
-        ) with ordinality as t (integration_id, event_id, event_type, entity_id, payload, position)
+            v_events.integration_id, v_events.event_id, v_events.event_type, v_events.entity_id, v_events.payload,
+            v_events.request_id
+        ) with ordinality as t (integration_id, event_id, event_type, entity_id, payload, request_id, position)
     ), inserted as (
-        insert into mirror.webhook_events (integration_id, event_id, event_type, entity_id, payload)
-        select integration_id, event_id, event_type, entity_id, payload
+        insert into mirror.webhook_events (integration_id, event_id, event_type, entity_id, payload, request_id)
+        select integration_id, event_id, event_type, entity_id, payload, request_id
         from (
             select distinct on (integration_id, event_id) *
             from arriving

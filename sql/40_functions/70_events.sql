@@ -9,6 +9,7 @@ create function mirror.list_events(
     p_since timestamptz default null,
     p_reason text default null,
     p_events text[] default null,
+    p_request text default null,
     p_limit integer default 50
 ) returns table (
     id uuid,
@@ -22,7 +23,8 @@ create function mirror.list_events(
     arrived_at timestamptz,
     available_at timestamptz,
     settled_at timestamptz,
-    reason text
+    reason text,
+    request_id text
 )
 language plpgsql stable
 set search_path = ''
@@ -38,28 +40,31 @@ declare
         case when p_integration is not null then 'i.slug = $3' end,
         case when p_since is not null then 'e.created_at >= $4' end,
         case when p_reason is not null then 'position(lower($5) in lower(e.reason)) > 0' end,
-        case when p_events is not null then 'e.event_id = any($6)' end
+        case when p_events is not null then 'e.event_id = any($6)' end,
+        case when p_request is not null then 'e.request_id = $8' end
     );
 begin
     return query execute
         'select e.id, i.slug, e.event_id, e.event_type, e.entity_id, e.state, '
-        'e.claimed_by is not null and e.available_at > now(), e.attempts, e.created_at, e.available_at, e.settled_at, e.reason '
+        'e.claimed_by is not null and e.available_at > now(), e.attempts, e.created_at, e.available_at, e.settled_at, '
+        'e.reason, e.request_id '
         'from mirror.integrations as i cross join mirror.webhook_events as e '
         'where ' || v_conditions || ' order by e.id desc limit $7'
-    using p_type, p_entity, p_integration, p_since, p_reason, p_events, p_limit;
+    using p_type, p_entity, p_integration, p_since, p_reason, p_events, p_limit, p_request;
 end
 $$;
 
 comment on function mirror.list_events(
-    mirror.event_state, text, text, text, timestamptz, text, text[], integer
+    mirror.event_state, text, text, text, timestamptz, text, text[], text, integer
 ) is
 'Events of the inbox, the newest first: of a state, a type, an entity (the engine''s id), an integration (its slug), arrived '
-'since then, with these words in their reason, with these ids. No payloads: mirror.show_event has them.';
+'since then, with these words in their reason, with these ids, brought by this request (X-Request-ID). No payloads: '
+'mirror.show_event has them.';
 revoke execute on function mirror.list_events(
-    mirror.event_state, text, text, text, timestamptz, text, text[], integer
+    mirror.event_state, text, text, text, timestamptz, text, text[], text, integer
 ) from public;
 grant execute on function mirror.list_events(
-    mirror.event_state, text, text, text, timestamptz, text, text[], integer
+    mirror.event_state, text, text, text, timestamptz, text, text[], text, integer
 ) to service_role;
 
 create function mirror.count_events(
@@ -69,19 +74,22 @@ create function mirror.count_events(
     p_integration text default null,
     p_since timestamptz default null,
     p_reason text default null,
-    p_events text[] default null
+    p_events text[] default null,
+    p_request text default null
 ) returns bigint
 language sql stable
 set search_path = ''
 as $$
     select count(*)
-    from mirror.list_events(p_state, p_type, p_entity, p_integration, p_since, p_reason, p_events, null)
+    from mirror.list_events(p_state, p_type, p_entity, p_integration, p_since, p_reason, p_events, p_request, null)
 $$;
 
-comment on function mirror.count_events(mirror.event_state, text, text, text, timestamptz, text, text[]) is
+comment on function mirror.count_events(mirror.event_state, text, text, text, timestamptz, text, text[], text) is
 'How many events mirror.list_events has for the same choice.';
-revoke execute on function mirror.count_events(mirror.event_state, text, text, text, timestamptz, text, text[]) from public;
-grant execute on function mirror.count_events(mirror.event_state, text, text, text, timestamptz, text, text[]) to service_role;
+revoke execute on function mirror.count_events(mirror.event_state, text, text, text, timestamptz, text, text[], text)
+from public;
+grant execute on function mirror.count_events(mirror.event_state, text, text, text, timestamptz, text, text[], text)
+to service_role;
 
 create function mirror.show_event(p_event text, p_integration text default null) returns json
 language sql stable
@@ -104,7 +112,8 @@ create function mirror.retry_events(
     p_integration text default null,
     p_since timestamptz default null,
     p_reason text default null,
-    p_events text[] default null
+    p_events text[] default null,
+    p_request text default null
 ) returns json
 language plpgsql
 set search_path = ''
@@ -117,7 +126,7 @@ declare
     v_leased text[];
 begin
     select coalesce(array_agg(e.id), '{}'), array_agg(e.event_id) into v_chosen, v_known
-    from mirror.list_events(v_state, p_type, p_entity, p_integration, p_since, p_reason, p_events, null) as e;
+    from mirror.list_events(v_state, p_type, p_entity, p_integration, p_since, p_reason, p_events, p_request, null) as e;
     with retried as (
         update mirror.webhook_events as e
         set state = 'pending', available_at = now(), claimed_by = null, attempts = 0, reason = null, settled_at = null
@@ -139,12 +148,14 @@ begin
 end
 $$;
 
-comment on function mirror.retry_events(mirror.event_state, text, text, text, timestamptz, text, text[]) is
+comment on function mirror.retry_events(mirror.event_state, text, text, text, timestamptz, text, text[], text) is
 'Has events applied again, with a fresh count of attempts: those with these ids, or all of the choice (without a state: the dead '
 'ones), as mirror.list_events has them. Returns how many, the ids of those that a daemon has in hand and that were left alone, '
 'and the ids that no event has. An older state never replaces a newer one, so that there is nothing to lose.';
-revoke execute on function mirror.retry_events(mirror.event_state, text, text, text, timestamptz, text, text[]) from public;
-grant execute on function mirror.retry_events(mirror.event_state, text, text, text, timestamptz, text, text[]) to service_role;
+revoke execute on function mirror.retry_events(mirror.event_state, text, text, text, timestamptz, text, text[], text)
+from public;
+grant execute on function mirror.retry_events(mirror.event_state, text, text, text, timestamptz, text, text[], text)
+to service_role;
 
 create function mirror.skip_events(
     p_why text,
@@ -154,7 +165,8 @@ create function mirror.skip_events(
     p_integration text default null,
     p_since timestamptz default null,
     p_reason text default null,
-    p_events text[] default null
+    p_events text[] default null,
+    p_request text default null
 ) returns json
 language plpgsql
 set search_path = ''
@@ -173,7 +185,7 @@ begin
         using errcode = 'invalid_parameter_value', hint = 'Give it as p_why: whoever asks later finds it with the event.';
     end if;
     select coalesce(array_agg(e.id), '{}'), array_agg(e.event_id) into v_chosen, v_known
-    from mirror.list_events(v_state, p_type, p_entity, p_integration, p_since, p_reason, p_events, null) as e;
+    from mirror.list_events(v_state, p_type, p_entity, p_integration, p_since, p_reason, p_events, p_request, null) as e;
     with skipped as (
         update mirror.webhook_events as e
         set state = 'skipped', claimed_by = null, reason = v_why, settled_at = now()
@@ -198,12 +210,13 @@ begin
 end
 $$;
 
-comment on function mirror.skip_events(text, mirror.event_state, text, text, text, timestamptz, text, text[]) is
+comment on function mirror.skip_events(text, mirror.event_state, text, text, text, timestamptz, text, text[], text) is
 'Leaves pending or dead events out, for the reason p_why: those with these ids, or all of the choice (without a state: the dead '
 'ones), as mirror.list_events has them. Returns how many, the ids of those that a daemon has in hand, of those that are applied '
 'or skipped already, and the ids that no event has.';
-revoke execute on function mirror.skip_events(text, mirror.event_state, text, text, text, timestamptz, text, text[]) from public;
-grant execute on function mirror.skip_events(text, mirror.event_state, text, text, text, timestamptz, text, text[])
+revoke execute on function mirror.skip_events(text, mirror.event_state, text, text, text, timestamptz, text, text[], text)
+from public;
+grant execute on function mirror.skip_events(text, mirror.event_state, text, text, text, timestamptz, text, text[], text)
 to service_role;
 
 -- What a settled event was before somebody touched it again: who did so, and why it had been refused.

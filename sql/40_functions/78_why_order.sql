@@ -8,7 +8,8 @@ create function mirror.told_events(p_integration_id uuid, p_entity text, p_sourc
     read_at timestamptz,
     arrived_at timestamptz,
     settled_at timestamptz,
-    outcome text
+    outcome text,
+    request_id text
 )
 language sql stable
 set search_path = ''
@@ -17,7 +18,7 @@ as $$
         select
             e.id, e.event_id, e.event_type, e.event_type like '%.deleted' as is_deletion,
             (e.payload ->> 'readAt')::timestamptz as read_at, e.created_at, e.settled_at, e.state, e.reason, e.attempts,
-            e.available_at, e.claimed_by is not null and e.available_at > now() as is_leased
+            e.available_at, e.claimed_by is not null and e.available_at > now() as is_leased, e.request_id
         from mirror.webhook_events as e
         where e.integration_id = p_integration_id and e.entity_id = p_source_id and e.event_type like p_entity || '.%'
     ), polled as materialized (
@@ -40,7 +41,8 @@ as $$
                 then format('ignored as older: event %s had been applied', newer.event_id)
             when poll.kind is not null then format('ignored as older: a %s had read it later', poll.kind)
             else 'applied'
-        end
+        end,
+        t.request_id
     from told as t
     left join lateral (
         -- What had been applied before, or with it, and was read later. A deletion does not replace a state, which it outlives.
@@ -113,7 +115,8 @@ as $$
     select
         t.arrived_at, case t.entity when 'order' then 'event' else 'customer' end, t.slug,
         format('%s %s', t.event_type, t.event_id)
-        || coalesce(', read at ' || to_char(t.read_at, 'YYYY-MM-DD HH24:MI:SS.MS'), ''),
+        || coalesce(', read at ' || to_char(t.read_at, 'YYYY-MM-DD HH24:MI:SS.MS'), '')
+        || coalesce(', request ' || t.request_id, ''),
         t.outcome || case
             when t.settled_at - t.arrived_at >= '1 second'
                 then format(', %s after it came', date_trunc('second', t.settled_at - t.arrived_at))

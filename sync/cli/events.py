@@ -34,6 +34,7 @@ def narrowed(reason: str) -> Callable[[Callable[..., None]], Callable[..., None]
         click.option("--entity", metavar="ID", help="Only about this entity: the engine's id of it."),
         click.option("--integration", metavar="SLUG", help="Only of this integration."),
         click.option("--since", type=MOMENT, help="Only what arrived then (UTC) or later."),
+        click.option("--request", metavar="ID", help="Only what this request brought: the X-Request-ID of its answer."),
         click.option(reason, "reason", metavar="TEXT", help="Only with these words in their reason."),
     )
 

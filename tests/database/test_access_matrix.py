@@ -53,6 +53,7 @@ THE_REST_OF_THE_SHOP = """
     select id, 'SOURCING', false, 'ARRIVED', 24, 48, 5 from public.stores;
     insert into public.otp_sessions (session_id, phone, purpose, otp_hash, expires_at)
     values ('s', '94771234567', 'tracking', '$2b$12$', now());
+    insert into mirror.request_counts (scope, subject, used, ends_at) values ('tracking', 'hash', 1, now());
     insert into mirror.otp_usage (store_id, scope, subject, used, ends_at)
     select id, 'store day', '', 1, now() from public.stores;
     insert into mirror.sms_deliveries (store_id, purpose, phone_hash, segments, reserved)

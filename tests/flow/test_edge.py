@@ -15,8 +15,13 @@ import pytest
 
 from api.edge import connections, door
 from api.edge.headers import DEFAULTS
+from sync.database import connect
+from sync.events import Choice, find, read
+from sync.settings import Address
 from tests.flow.serving import HOOKS, serving
 from tests.hooks import body_of, change, signed
+from tests.mirror import Mirror
+from tests.rest.gateway import both_doors
 
 ONE = body_of(change("1"))
 
@@ -159,3 +164,24 @@ async def test_what_takes_too_long_is_answered_all_the_same(
     assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
     assert answer.headers["retry-after"] == "5"
     assert "api.late" in "".join(capfd.readouterr())
+
+
+@both_doors
+async def test_a_row_can_be_traced_to_the_request_that_brought_it(
+    api: httpx.AsyncClient, mirror: Mirror, address: Address
+) -> None:
+    body = body_of(change("1", data={"id": "12", "code": "K3QT"}))
+    told = await api.post(HOOKS, content=body, headers=signed(body) | {"X-Request-ID": "shop-4711"})
+    other = body_of(change("2"), change("3"))
+    made = (await api.post(HOOKS, content=other, headers=signed(other))).headers["x-request-id"]
+    assert told.headers["x-request-id"] == "shop-4711"
+    async with connect(address) as database:
+        brought = {
+            request: sorted(event["event_id"] for event in await find(database, Choice(request=request), limit=9))
+            for request in ("shop-4711", made, "another")
+        }
+        (shown,) = await read(database, "1", None)
+        story = await database.rows("why_order", p_order_code="K3QT")
+    assert brought == {"shop-4711": ["1"], made: ["2", "3"], "another": []}
+    assert shown["request_id"] == "shop-4711"
+    assert any("request shop-4711" in moment["what"] for moment in story)

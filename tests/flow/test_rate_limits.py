@@ -1,0 +1,169 @@
+"""Rate limits: counted for all processes together, and never for hooks with a right signature."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import asyncpg
+import pytest
+
+from api.limits.counter import Counter
+from api.limits.quotas import Quota
+from sync.database import connect
+from sync.errors import Retry
+from sync.settings import Address
+from tests.factory import customer_changed, order_changed
+from tests.flow.proxy import Proxy
+from tests.flow.serving import HOOKS, post, serving
+from tests.hooks import OTHER_SECRET, body_of, change, signed
+from tests.mirror import Mirror
+from tests.rest.gateway import both_doors
+
+TEN = Quota("ten", 10, 600)
+FORTY = Quota("forty", 40, 600)
+
+
+@pytest.fixture(autouse=True)
+def proxy_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIRROR_TRUSTED_PROXIES", "127.0.0.1")
+
+
+def by(address: str) -> dict[str, str]:
+    return {"X-Forwarded-For": address}
+
+
+async def granted(counter: Counter, quota: Quota, times: int, whose: str = "somebody", **how: Any) -> int:
+    """Spend from a limit so often, all at once; return how often it was granted."""
+    spent = await asyncio.gather(*(counter.spend(quota, whose, **how) for _ in range(times)))
+    return sum(each.is_granted for each in spent)
+
+
+@both_doors
+async def test_processes_share_a_limit(address: Address) -> None:
+    async with connect(address) as database:
+        counters = [Counter(database) for _ in range(3)]
+        counts = await asyncio.gather(*(granted(counter, FORTY, 60) for counter in counters))
+        assert FORTY.limit <= sum(counts) <= FORTY.limit + 2 * FORTY.free
+        late = Counter(database)
+        assert await granted(late, FORTY, 60) <= FORTY.free
+        assert await granted(late, FORTY, 1, "somebody else") == 1
+
+
+async def test_who_asks_rarely_costs_no_call_and_who_asks_too_much_a_few(
+    database: str, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+    async with connect(database) as door:
+        rows = door.rows
+
+        async def counted(function: str, **arguments: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            return await rows(function, **arguments)
+
+        monkeypatch.setattr(door, "rows", counted)
+        counter = Counter(door)
+        for number in range(200):
+            assert await granted(counter, FORTY, FORTY.free, f"customer {number}") == FORTY.free
+        assert calls == 0
+        for _ in range(20):
+            await granted(counter, FORTY, 50, "flood")
+        assert calls <= 10
+    assert await connection.fetchval("select count(*) from mirror.request_counts") == 1
+    assert not await connection.fetchval("select exists (select from mirror.request_counts where subject ~ 'flood')")
+
+
+async def test_when_the_time_is_over_it_begins_anew(database: str, connection: asyncpg.Connection) -> None:
+    now = 0.0
+    async with connect(database) as door:
+        counter = Counter(door, clock=lambda: now)
+        assert await granted(counter, TEN, 30) == 10
+        assert await granted(counter, TEN, 5) == 0
+        await connection.execute("update mirror.request_counts set ends_at = now()")
+        now = 601.0
+        assert await granted(counter, TEN, 30) == 10
+        assert await connection.fetchval("select mirror.prune_request_counts()") == 0
+
+
+async def test_a_hit_is_given_back(database: str) -> None:
+    async with connect(database) as door:
+        counter = Counter(door)
+        for _ in range(100):
+            assert await granted(counter, TEN, 1) == 1
+            counter.give_back(TEN, "somebody")
+        assert await granted(counter, TEN, 30) == 10
+
+
+async def test_without_postgres_each_counts_by_itself_and_guessing_waits(network: Proxy) -> None:
+    async with connect(network.dsn) as door:
+        counter = Counter(door)
+        network.cut()
+        assert await granted(counter, TEN, 30) == 10
+        with pytest.raises(Retry):
+            await granted(counter, TEN, 3, "guesser", must_know=True)
+
+
+async def test_unsigned_floods_are_turned_away_and_right_hooks_never(
+    database: str, secrets: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MIRROR_LIMIT_UNSIGNED", "16/600")
+    forged = body_of(change("forged"))
+    async with serving(database) as api:
+        bare = [(await api.post(HOOKS, content=forged, headers=by("192.0.2.1"))).status_code for _ in range(20)]
+        wrong = await api.post(HOOKS, content=forged, headers=signed(forged, OTHER_SECRET) | by("192.0.2.1"))
+        right = await post(api, body_of(change("1")))
+        body = body_of(change("2"))
+        from_there = await api.post(HOOKS, content=body, headers=signed(body) | by("192.0.2.1"))
+        elsewhere = await api.post(HOOKS, content=forged, headers=by("192.0.2.2"))
+    assert (bare.count(401), bare.count(429), wrong.status_code) == (16, 4, 429)
+    assert wrong.json()["code"] == "too-many-requests"
+    assert 0 < int(wrong.headers["retry-after"]) <= 600
+    assert wrong.headers["ratelimit-policy"] == '"unsigned";q=16;w=600'
+    assert wrong.headers["ratelimit"].startswith('"unsigned";r=0;t=')
+    assert (right.status_code, from_there.status_code, elsewhere.status_code) == (202, 202, 401)
+    assert "".join(capfd.readouterr()).count("hook.refused") == 17
+
+
+async def test_an_ipv6_network_is_one_requester(database: str, secrets: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIRROR_LIMIT_CODES", "3/600")
+    async with serving(database) as api:
+        entered = {"session_id": "nobody-s", "code": "123456"}
+        statuses = [
+            (await api.post("/otp/verify", json=entered, headers=by(f"2001:db8:1:2::{n}"))).status_code
+            for n in range(1, 5)
+        ]
+        other = await api.post("/otp/verify", json=entered, headers=by("2001:db8:1:3::1"))
+    assert (statuses, other.status_code) == ([410, 410, 410, 429], 410)
+    assert other.headers["ratelimit"].startswith('"codes";r=2;t=')
+
+
+async def test_limits_can_be_turned_off(database: str, secrets: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIRROR_LIMIT_CODES", "off")
+    async with serving(database) as api:
+        entered = {"session_id": "nobody-s", "code": "123456"}
+        answers = [await api.post("/otp/verify", json=entered) for _ in range(5)]
+    assert {answer.status_code for answer in answers} == {410}
+    assert "ratelimit" not in answers[0].headers
+
+
+async def test_misses_are_limited_harder_than_hits_and_a_guessed_code_for_everybody(
+    api: httpx.AsyncClient, mirror: Mirror, connection: asyncpg.Connection
+) -> None:
+    await mirror.take(customer_changed("1", 1, phoneNumber="+94771234567"), order_changed("7", 1))
+    code = await connection.fetchval("select order_code from public.customer_orders_summary")
+
+    async def ask(phone: str, address: str) -> httpx.Response:
+        return await api.get(f"/orders/{code}", params={"phone": phone}, headers=by(address))
+
+    right = await connection.fetchval("select contact_phone from public.customer_orders_summary")
+    hits = await asyncio.gather(*(ask(right, "192.0.2.1") for _ in range(100)))
+    assert {hit.status_code for hit in hits} == {200}
+    misses = await asyncio.gather(*(ask(f"9477{n:07}", "192.0.2.2") for n in range(80)))
+    assert sorted({miss.status_code for miss in misses}) == [404, 429]
+    assert [miss.status_code for miss in misses].count(404) == 60
+    assert (await ask(right, "192.0.2.2")).status_code == 429
+    assert (await ask(right, "192.0.2.1")).status_code == 200
+    others = [await asyncio.gather(*(ask(f"9478{n:07}", f"192.0.2.{a}") for n in range(50))) for a in (3, 4)]
+    assert sum(other.status_code == 404 for each in others for other in each) == 40
+    assert (await ask(right, "192.0.2.5")).status_code == 429
