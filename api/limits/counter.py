@@ -11,7 +11,7 @@ While Postgres is away each process counts by itself; what could be guessed is n
 import asyncio
 import math
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 
 import msgspec
@@ -48,6 +48,23 @@ class Count(msgspec.Struct):
     ends_at: float
     is_over: bool = False
     """No more is to be had."""
+    reserved: int = 0
+    """Taken by who may give it back."""
+    queue: deque[asyncio.Future[None]] = msgspec.field(default_factory=deque)
+    """Who waits for something to be given back."""
+
+    @property
+    def is_lent(self) -> bool:
+        """Whether it is better to wait for what may be given back than to take more."""
+        return self.reserved > (0 if self.is_over else self.part // 2)
+
+    def call_next(self) -> None:
+        """Let the next in the queue see whether there is something now."""
+        while self.queue:
+            waiting = self.queue.popleft()
+            if not waiting.done():
+                waiting.set_result(None)
+                return
 
     @property
     def part(self) -> int:
@@ -70,6 +87,19 @@ class Spent(msgspec.Struct, frozen=True):
     """Until all begins anew."""
 
 
+class Reserved:
+    """One of a limit, until it is known whether it counts."""
+
+    def __init__(self, count: Count) -> None:
+        self._count = count
+
+    def settle(self, *, counts: bool) -> None:
+        """Spend it, or give it back."""
+        self._count.reserved -= 1
+        self._count.left += not counts
+        self._count.call_next()
+
+
 class Counter:
     """The counts of one process."""
 
@@ -80,28 +110,45 @@ class Counter:
         self._waiting: dict[Key, tuple[Count, asyncio.Future[None]]] = {}
         self._asking: asyncio.Task[None] | None = None
 
-    async def spend(self, quota: Quota, whose: str, *, must_know: bool = False) -> Spent:
-        """Take one of a limit, if one is left.
+    async def spend(self, quota: Quota, whose: str) -> Spent:
+        """Take one of a limit, if one is left; while Postgres is away, as far as this process knows."""
+        key = (quota.name, whose)
+        count = self._count(key, quota)
+        while count.left <= 0 and not count.is_over:
+            try:
+                await self._lease(key, count)
+            except Retry:
+                self._go_alone(count)
+        return self._taken(count)
 
-        With `must_know`, raise Retry if what the others spent cannot be known; otherwise this process then goes by
-        what it knows itself.
+    async def reserve(self, quota: Quota, whose: str) -> tuple[Spent, "Reserved | None"]:
+        """Take one of a limit for something that may turn out not to count; settle it then.
+
+        Whoever comes when all that is left is reserved waits for one to be settled: so however many come at once, no
+        more than the limit can miss, and those who hit keep nobody out. Raise Retry if it cannot be known what the
+        others spent.
         """
         key = (quota.name, whose)
         count = self._count(key, quota)
-        if count.left <= 0 and not count.is_over:
-            await self._lease(key, count, must_know=must_know)
+        while count.left <= 0 and (count.is_lent or not count.is_over):
+            if count.is_lent:
+                count.queue.append(called := asyncio.get_running_loop().create_future())
+                await called
+            else:
+                await self._lease(key, count)
+        spent = self._taken(count)
+        if not spent.is_granted:
+            count.call_next()
+            return spent, None
+        count.reserved += 1
+        return spent, Reserved(count)
+
+    def _taken(self, count: Count) -> Spent:
         is_granted = count.left > 0
         if is_granted:
             count.left -= 1
-        return Spent(
-            is_granted, count.quota.limit - count.taken + count.left, max(1, math.ceil(count.ends_at - self._clock()))
-        )
-
-    def give_back(self, quota: Quota, whose: str) -> None:
-        """Take back what was spent: it was not what the limit is for."""
-        count = self._counts.get((quota.name, whose))
-        if count is not None:
-            count.left += 1
+        seconds = max(1, math.ceil(count.ends_at - self._clock()))
+        return Spent(is_granted, count.quota.limit - count.taken + count.left, seconds)
 
     def _count(self, key: Key, quota: Quota) -> Count:
         now = self._clock()
@@ -113,21 +160,19 @@ class Counter:
                 self._counts.popitem(last=False)
         return count
 
-    async def _lease(self, key: Key, count: Count, *, must_know: bool) -> None:
-        """Have more handed out, with whoever else waits for some, until something is left or nothing to be had."""
-        while count.left <= 0 and not count.is_over:
-            _, answered = self._waiting.setdefault(key, (count, asyncio.get_running_loop().create_future()))
-            if self._asking is None or self._asking.done():
-                self._asking = asyncio.create_task(self._ask_all())
-            try:
-                await asyncio.shield(answered)
-            except Retry:
-                if must_know:
-                    raise
-                if count.left <= 0:
-                    granted = max(0, min(count.part, count.quota.limit - count.taken))
-                    count.unreported += granted
-                    count.take(granted, count.taken + granted)
+    async def _lease(self, key: Key, count: Count) -> None:
+        """Have more handed out, with whoever else waits for some; raise Retry if Postgres is away."""
+        _, answered = self._waiting.setdefault(key, (count, asyncio.get_running_loop().create_future()))
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask_all())
+        await asyncio.shield(answered)
+
+    def _go_alone(self, count: Count) -> None:
+        """Let more through by our own count: others do the same."""
+        if count.left <= 0:
+            granted = max(0, min(count.part, count.quota.limit - count.taken))
+            count.unreported += granted
+            count.take(granted, count.taken + granted)
 
     async def _ask_all(self) -> None:
         while self._waiting:

@@ -13,7 +13,7 @@ from litestar.handlers import BaseRouteHandler
 from litestar.types import Guard
 
 from api.edge.door import STATE_HEADERS
-from api.limits.counter import Counter, Spent
+from api.limits.counter import Counter, Reserved, Spent
 from api.limits.quotas import Quota, Quotas
 from api.metrics import LIMITED
 from api.peers import Connection, requester
@@ -56,20 +56,21 @@ class Limits:
         cannot be known. Without names, and outside of a guarded route, nothing is counted.
         """
         connection = _asking.get()
-        taken: list[tuple[Quota, str]] = []
         guess = Guess()
+        reserved: list[Reserved] = []
         try:
             for quota, whose in self._guessed(connection, resources):
-                await self._spend(connection, quota, whose, must_know=True)
-                taken.append((quota, whose))
+                spent, one = await self._counter.reserve(quota, whose)
+                _tell(connection, quota, spent)
+                if one is not None:
+                    reserved.append(one)
             yield guess
-        except Retry:
-            guess.is_right = True
+        except (Retry, TooManyRequestsError):
+            guess.is_right = True  # nothing was looked up
             raise
         finally:
-            if guess.is_right:
-                for quota, whose in taken:
-                    self._counter.give_back(quota, whose)
+            for one in reserved:
+                one.settle(counts=not guess.is_right)
 
     def _guessed(self, connection: Connection | None, resources: Sequence[str]) -> Iterator[tuple[Quota, str]]:
         if connection is None or not resources:
@@ -86,17 +87,9 @@ class Limits:
 
         return guard
 
-    async def _spend(
-        self, connection: Connection | None, quota: Quota | None, whose: str, *, must_know: bool = False
-    ) -> None:
-        if quota is None or connection is None:
-            return
-        spent = await self._counter.spend(quota, whose, must_know=must_know)
-        headers = connection.scope["state"].setdefault(STATE_HEADERS, [])
-        headers.extend(_headers(quota, spent))
-        if not spent.is_granted:
-            LIMITED.labels(quota.name).inc()
-            raise TooManyRequestsError(quota.name, spent.seconds)
+    async def _spend(self, connection: Connection, quota: Quota | None, whose: str) -> None:
+        if quota is not None:
+            _tell(connection, quota, await self._counter.spend(quota, whose))
 
 
 class Guess:
@@ -106,7 +99,22 @@ class Guess:
         self.is_right = False
 
 
+def _tell(connection: Connection | None, quota: Quota, spent: Spent) -> None:
+    """Note for the answer what is left; raise TooManyRequestsError if nothing is."""
+    if connection is not None:
+        connection.scope["state"].setdefault(STATE_HEADERS, []).extend(_headers(quota, spent))
+    if not spent.is_granted:
+        LIMITED.labels(quota.name).inc()
+        raise TooManyRequestsError(quota.name, spent.seconds)
+
+
 def _headers(quota: Quota, spent: Spent) -> list[tuple[bytes, bytes]]:
-    """Return what draft-ietf-httpapi-ratelimit-headers-10 has an answer say."""
-    left = f'"{quota.name}";r={spent.remaining if spent.is_granted else 0};t={spent.seconds}'
-    return [(b"ratelimit-policy", quota.policy), (b"ratelimit", left.encode())]
+    """Return what an answer says of a limit: draft-ietf-httpapi-ratelimit-headers-10.
+
+    What is left is said when less than half is: until then answers to guesses are alike, header for header.
+    """
+    policy = (b"ratelimit-policy", quota.policy)
+    remaining = spent.remaining if spent.is_granted else 0
+    if 2 * remaining > quota.limit:
+        return [policy]
+    return [policy, (b"ratelimit", f'"{quota.name}";r={remaining};t={spent.seconds}'.encode())]

@@ -47,7 +47,7 @@ class Quotas(msgspec.Struct, frozen=True, kw_only=True):
 
 DEFAULTS = {
     "tracking": "600/60",
-    "guesses": "60/600",
+    "guesses": "120/600",
     "guesses_at_one": "100/3600",
     "codes": "60/60",
     "unsigned": "60/60",
