@@ -11,7 +11,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 
 from api.answers import MEDIA_TYPE, members
-from api.problems import HTTP_PROBLEMS, PROBLEMS, Problem
+from api.problems import HTTP_PROBLEMS, PROBLEMS, Problem, TooManyRequestsError
 from sync.errors import Retry
 
 TOO_LARGE = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
@@ -35,7 +35,7 @@ def problems(*errors: type[Exception] | HTTPStatus) -> Mapping[int, ResponseSpec
     kinds = [PROBLEMS[error] if isinstance(error, type) else HTTP_PROBLEMS[error] for error in errors]
     common = [HTTP_PROBLEMS[status] for status in (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_TIMEOUT)]
     by_status: dict[int, list[Problem]] = {}
-    for problem in [*kinds, *common, PROBLEMS[Retry], PROBLEMS[Exception]]:
+    for problem in [*kinds, *common, PROBLEMS[TooManyRequestsError], PROBLEMS[Retry], PROBLEMS[Exception]]:
         by_status.setdefault(problem.status.value, []).append(problem)
     return {status: _response(of_status) for status, of_status in sorted(by_status.items())}
 
@@ -51,4 +51,4 @@ def _response(kinds: list[Problem]) -> ResponseSpec:
 
 
 def _example(problem: Problem) -> dict[str, object]:
-    return members(problem, reason=problem.advice, wait=60, attempts_left=3)
+    return members(problem, reason=problem.advice, wait=60, attempts_left=3, limit="guesses")

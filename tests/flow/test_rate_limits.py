@@ -168,8 +168,8 @@ async def test_misses_are_limited_harder_than_hits_and_at_one_order_for_everybod
     monkeypatch.setenv("MIRROR_LIMIT_GUESSES", "16/600")
     monkeypatch.setenv("MIRROR_LIMIT_GUESSES_AT_ONE", "24/600")
     await mirror.take(customer_changed("1", 1, phoneNumber="+94771234567"), order_changed("7", 1, customer={"id": "1"}))
-    query = "select o.order_code, c.phone from public.customer_orders_summary as o join public.customers as c on true"
-    ((code, right),) = await connection.fetch(query)
+    code = await connection.fetchval("select order_code from public.customer_orders_summary")
+    right = "94771234567"
     async with serving(database) as api:
 
         async def ask(phones: Sequence[str], address: str) -> Counted[int]:

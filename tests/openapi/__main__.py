@@ -11,6 +11,7 @@ import os
 import sys
 from pathlib import Path
 
+from api.limits.quotas import DEFAULTS, OFF, variable
 from sync.migrate import migrate, supabase_folder
 from sync.token_keys import make_token_key
 from tests.flow.serving import SECRETS_VARIABLE, process
@@ -22,6 +23,7 @@ ENVIRONMENT = {
     "MIRROR_SEND_SMS_SECRETS": f"v1,{SECRET}",
     "MIRROR_METRICS_TOKEN": "the-token-of-the-tests",
     "MIRROR_TOKEN_KEY": make_token_key(),
+    **dict.fromkeys(map(variable, DEFAULTS), OFF),  # all is asked from one address
 }
 CONFIG = Path(__file__).parent / "schemathesis.toml"
 SCHEMATHESIS = Path(sys.executable).parent / "schemathesis"
