@@ -4,24 +4,17 @@ Status, `Retry-After` and the line in the log are those of `api.answers`; only w
 """
 
 import math
-from datetime import UTC, datetime
 from typing import Any
 
 from litestar import MediaType, Request, Response
 from litestar.types import ExceptionHandlersMap
 
 from api.answers import exception_handlers
-from api.pages.languages import chosen_language
-from api.pages.visit import Proof, Trouble, Visit
-from api.pages.words import WORDS
+from api.pages.reception import visit_of
+from api.pages.visit import Proof, Trouble
 from api.problems import ExpiredLinkError, UnknownOrderError, UnknownStoreError
 
 AnyRequest = Request[Any, Any, Any]
-
-
-def note_visit(request: AnyRequest, visit: Visit, proof: Proof) -> None:
-    """Keep who is asking for what, for the case that it goes wrong."""
-    request.state["visit"] = visit, proof
 
 
 def dressed() -> ExceptionHandlersMap:
@@ -29,7 +22,7 @@ def dressed() -> ExceptionHandlersMap:
     plain = exception_handlers()
 
     def answer(request: AnyRequest, error: Exception) -> Response[str]:
-        visit, proof = request.state.get("visit") or _stranger(request)
+        visit, proof = visit_of(request)
         told = next(plain[kind] for kind in type(error).__mro__ if kind in plain)(request, error)
         trouble, status = _trouble(error, proof, told.status_code or 500)
         wait = told.headers.get("Retry-After")
@@ -51,9 +44,3 @@ def _trouble(error: Exception, proof: Proof, status: int) -> tuple[Trouble, int]
     if status == 429:
         return "too_many", status
     return ("missing" if status < 500 else "unavailable"), status
-
-
-def _stranger(request: AnyRequest) -> tuple[Visit, Proof]:
-    """Return the visit of a request that went wrong before anybody asked who it is from."""
-    language = chosen_language(None, request.headers.get("accept-language"), None)
-    return Visit(None, WORDS[language], None, datetime.now(UTC)), Proof.nothing()

@@ -25,22 +25,28 @@ class Proof(msgspec.Struct, frozen=True):
     method: Literal["get", "post"]
     action: str
     fields: dict[str, str]
+    store: str | None = None
     code: str = ""
 
     @classmethod
     def nothing(cls, store: str | None = None, code: str = "") -> "Proof":
         """Return how one asks for the form."""
-        return cls("get", PATH, _given(store=store, code=code), code)
+        return cls("get", PATH, _given(store=store, code=code), store, code)
 
     @classmethod
     def phone(cls, store: str | None, code: str, phone: str) -> "Proof":
         """Return how one asks with a phone number: in a body, so that it gets into no address and no log."""
-        return cls("post", PATH, _given(store=store, code=code, phone=phone), code)
+        return cls("post", PATH, _given(store=store, code=code, phone=phone), store, code)
 
     @classmethod
     def link(cls, store: str | None, code: str, t: str) -> "Proof":
         """Return how one asks with a link."""
-        return cls("get", f"{PATH}/{quote(code, safe='')}", _given(store=store, t=t), code)
+        return cls("get", f"{PATH}/{quote(code, safe='')}", _given(store=store, t=t), store, code)
+
+    @property
+    def is_complete(self) -> bool:
+        """Return whether it can prove anything."""
+        return "t" in self.fields or {"code", "phone"} <= self.fields.keys()
 
 
 class Visit:
@@ -63,7 +69,7 @@ class Visit:
             title=self._words.text(f"{state}.heading"),
             state=state,
             again=proof,
-            kept=_given(store=proof.fields.get("store"), lang=self._chosen),
+            kept=_given(store=proof.store, lang=self._chosen),
             code=proof.code,
             phone=proof.fields.get("phone", ""),
             wait=wait,
@@ -115,7 +121,7 @@ class Visit:
 
     def _by_phone(self, order: TrackedOrder, proof: Proof) -> str:
         """Return the address of the form, with the code filled in."""
-        fields = _given(store=proof.fields.get("store"), code=order.order_code, lang=self._chosen)
+        fields = _given(store=proof.store, code=order.order_code, lang=self._chosen)
         return f"{PATH}?{urlencode(fields)}"
 
 

@@ -119,14 +119,14 @@ async def test_what_is_missing_is_marked(api: httpx.AsyncClient) -> None:
     "request_",
     [
         {"content": b"{}", "headers": {"content-type": "application/json"}},
-        {"content": b"code=a&code=b&phone=1", "headers": {"content-type": "application/x-www-form-urlencoded"}},
+        {"content": b"code=" + b"a" * 20_000, "headers": {"content-type": "application/x-www-form-urlencoded"}},
         {"content": b"\xff\xfe%ff", "headers": {"content-type": "application/x-www-form-urlencoded"}},
         {"content": b""},
     ],
 )
 async def test_a_form_that_is_none_gets_the_form(api: httpx.AsyncClient, request_: dict[str, object]) -> None:
     answer = await api.post("/track", **request_)  # type: ignore[arg-type]
-    assert answer.status_code == 400
+    assert answer.status_code in {400, 413}
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert 'name="phone"' in answer.text
 
