@@ -15,7 +15,7 @@ from api.pages.words import Words
 from api.tracking.told import BatchProgress, Expected, TrackedItem, TrackedOrder
 from sync.records import DELIVERY_STAGES, DeliveryStage
 
-MAX_ITEMS = 40
+MAX_ITEMS = 25
 """Lines of an order that are listed; the page stays small for whoever orders for a whole club."""
 
 State = Literal["done", "now", "later", "off"]
