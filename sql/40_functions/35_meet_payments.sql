@@ -121,6 +121,23 @@ comment on function mirror.payment_holders(uuid, text[]) is
 revoke execute on function mirror.payment_holders(uuid, text[]) from public;
 grant execute on function mirror.payment_holders(uuid, text[]) to service_role;
 
+create function mirror.lock_provider_payments(p_store_id uuid, p_ids text[]) returns void
+language sql
+set search_path = ''
+as $$
+    insert into mirror.provider_payments as t (store_id, source, source_id, source_version)
+    select p_store_id, 'stripe', i.id, '-infinity'
+    from (select distinct k.id from unnest(p_ids) as k (id) order by k.id) as i
+    on conflict (store_id, source, source_id) do update set source_id = excluded.source_id
+    where false
+$$;
+
+comment on function mirror.lock_provider_payments(uuid, text[]) is
+'Locks these payments of the provider in the order of their ids, until the transaction ends: whoever brings them together does '
+'so first, and looks at both registers in later statements. One of which the provider has not told gets a bare row.';
+revoke execute on function mirror.lock_provider_payments(uuid, text[]) from public;
+grant execute on function mirror.lock_provider_payments(uuid, text[]) to service_role;
+
 create function mirror.meet_payments(p_store_id uuid, p_ids text[]) returns void
 language plpgsql
 set search_path = ''
@@ -128,14 +145,15 @@ as $$
 declare
     v_ids constant text[] := array(select distinct i.id from unnest(p_ids) as i (id) order by i.id);
     v_orders uuid[];
+    v_held text[];
+    v_holders uuid[];
 begin
-    -- A bare row stands for a payment of which the provider has not told. Whoever brings a payment together locks it first, in
-    -- the order of the ids, and looks at both registers in the statements after this one.
-    insert into mirror.provider_payments as t (store_id, source, source_id, source_version)
-    select p_store_id, 'stripe', i.id, '-infinity'
-    from unnest(v_ids) as i (id)
-    on conflict (store_id, source, source_id) do update set source_id = excluded.source_id
-    where false;
+    if cardinality(v_ids) = 0 then
+        return;
+    end if;
+    perform mirror.lock_provider_payments(p_store_id, v_ids);
+    select array_agg(h.provider_id), array_agg(h.payment_id) into v_held, v_holders
+    from mirror.payment_holders(p_store_id, v_ids) as h;
 
     v_orders := array(
         select p.order_summary_id
@@ -158,7 +176,7 @@ begin
                     then 'the shop tells of ' || k.transaction_id || ' more than once'
             end as disagreement
         from public.payments as k
-        left join mirror.payment_holders(p_store_id, v_ids) as h on h.payment_id = k.id
+        left join unnest(v_held, v_holders) as h (provider_id, payment_id) on h.payment_id = k.id
         where
             k.store_id = p_store_id and (k.provider_payment_id = any(v_ids) or k.transaction_id = any(v_ids))
             and k.shop_amount is not null
@@ -169,17 +187,23 @@ begin
         and (p.provider_payment_id is not null or p.disagreement is distinct from alone.disagreement);
 
     -- What the provider alone told so far, and the shop tells now.
-    update public.refunds as r
-    set payment_id = h.payment_id
-    from mirror.payment_holders(p_store_id, v_ids) as h
-    inner join public.payments as p
-        on p.store_id = p_store_id and p.provider_payment_id = h.provider_id and p.shop_amount is null
-    where r.payment_id = p.id;
-    delete from public.payments as p
-    using mirror.payment_holders(p_store_id, v_ids) as h
-    where p.store_id = p_store_id and p.provider_payment_id = h.provider_id and p.shop_amount is null;
+    if exists (
+        select from public.payments as p
+        where p.store_id = p_store_id and p.provider_payment_id = any(v_held) and p.shop_amount is null
+    ) then
+        update public.refunds as r
+        set payment_id = h.payment_id
+        from unnest(v_held, v_holders) as h (provider_id, payment_id)
+        inner join public.payments as p
+            on p.store_id = p_store_id and p.provider_payment_id = h.provider_id and p.shop_amount is null
+        where r.payment_id = p.id;
+        delete from public.payments as p
+        where p.store_id = p_store_id and p.provider_payment_id = any(v_held) and p.shop_amount is null;
+    end if;
 
-    perform mirror.show_provider_payments(p_store_id, v_ids);
+    perform mirror.show_provider_payments(p_store_id, array(
+        select i.id from unnest(v_ids) as i (id) except select h.id from unnest(v_held) as h (id)
+    ));
 
     update public.payments as p
     set
@@ -209,7 +233,7 @@ begin
                         )
                 end
             ), '') as disagreement
-        from mirror.payment_holders(p_store_id, v_ids) as h
+        from unnest(v_held, v_holders) as h (provider_id, payment_id)
         inner join public.payments as k on k.id = h.payment_id
         left join mirror.provider_payments as t
             on t.store_id = p_store_id and t.source_id = h.provider_id and t.source_version > '-infinity' and t.deleted_at is null
@@ -265,10 +289,9 @@ begin
         end,
         t.deleted_at
     from mirror.provider_payments as t
-    left join mirror.payment_holders(p_store_id, p_ids) as h on h.provider_id = t.source_id
     left join public.customer_orders_summary as o on o.id = mirror.find_order(p_store_id, t.order_code, t.order_source_id)
     where
-        t.store_id = p_store_id and t.source_id = any(p_ids) and t.source_version > '-infinity' and h.payment_id is null
+        t.store_id = p_store_id and t.source_id = any(p_ids) and t.source_version > '-infinity'
     order by t.source_id
     on conflict (store_id, provider_payment_id) where provider_payment_id is not null do update set
         order_summary_id = excluded.order_summary_id,
@@ -303,6 +326,6 @@ end
 $$;
 
 comment on function mirror.show_provider_payments(uuid, text[]) is
-'Gives those of these payments of which only the provider tells their row in public.payments: part of meet_payments.';
+'Gives these payments, of which only the provider tells, their rows in public.payments: part of meet_payments.';
 revoke execute on function mirror.show_provider_payments(uuid, text[]) from public;
 grant execute on function mirror.show_provider_payments(uuid, text[]) to service_role;

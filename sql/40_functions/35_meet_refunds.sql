@@ -57,6 +57,12 @@ language plpgsql
 set search_path = ''
 as $$
 begin
+    if not exists (
+        select from mirror.provider_refunds as t where t.store_id = p_store_id and t.payment_source_id = any(p_payment_ids)
+    ) then
+        return; -- what the shop tells of refunds is as it should be
+    end if;
+
     -- What the shop tells alone, by now.
     update public.refunds as r
     set

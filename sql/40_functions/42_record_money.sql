@@ -46,21 +46,22 @@ create function mirror.replace_payments(
     p_store_id uuid,
     p_source public.commerce_engine,
     p_orders uuid[],
-    p_payments mirror.payment_columns
+    p_payments mirror.payment_columns,
+    p_alone text[]
 ) returns void
 language plpgsql
 set search_path = ''
 as $$
 begin
     insert into public.payments as p (
-        store_id, order_summary_id, customer_id, source, source_id, source_version, transaction_id, method, amount,
-        currency, status, failure_reason, initiated_at, shop_amount, shop_currency, shop_status, shop_state,
-        shop_failure_reason
+        store_id, order_summary_id, customer_id, source, source_id, source_version, transaction_id, provider_payment_id,
+        method, amount, currency, status, failure_reason, initiated_at, shop_amount, shop_currency, shop_status,
+        shop_state, shop_failure_reason
     )
     select
-        p_store_id, o.id, o.customer_id, p_source, r.source_id, o.source_version, r.transaction_id, r.method, r.amount,
-        o.currency, r.status, r.failure_reason, r.initiated_at, r.amount, o.currency, r.status, r.source_status,
-        r.failure_reason
+        p_store_id, o.id, o.customer_id, p_source, r.source_id, o.source_version, r.transaction_id, a.id, r.method,
+        r.amount, o.currency, r.status, r.failure_reason, r.initiated_at, r.amount, o.currency, r.status,
+        r.source_status, r.failure_reason
     from unnest(
         p_payments.order_source_id, p_payments.source_id, p_payments.method, p_payments.amount, p_payments.status,
         p_payments.source_status, p_payments.transaction_id, p_payments.failure_reason, p_payments.initiated_at
@@ -73,6 +74,7 @@ begin
         where k.store_id = p_store_id and k.source = p_source and k.source_id = r.order_source_id
         offset 0 -- one look-up each, see mirror.replace_order_items
     ) as o
+    left join unnest(p_alone) as a (id) on a.id = r.transaction_id
     where (o.id in (select w.id from unnest(p_orders) as w (id))) is true -- hashed; `= any` compares with each
     on conflict (order_summary_id, source, source_id) do update set
         customer_id = excluded.customer_id,
@@ -94,11 +96,45 @@ begin
 end
 $$;
 
-comment on function mirror.replace_payments(uuid, public.commerce_engine, uuid[], mirror.payment_columns) is
-'Writes what the shop says of the payments of the orders p_orders, at the orders'' versions: part of record_money.';
-revoke execute on function mirror.replace_payments(uuid, public.commerce_engine, uuid[], mirror.payment_columns) from public;
-grant execute on function mirror.replace_payments(uuid, public.commerce_engine, uuid[], mirror.payment_columns)
-to service_role;
+comment on function mirror.replace_payments(
+    uuid, public.commerce_engine, uuid[], mirror.payment_columns, text[]
+) is
+'Writes what the shop says of the payments of the orders p_orders, at the orders'' versions: part of record_money. p_alone: of '
+'mirror.payments_alone.';
+revoke execute on function mirror.replace_payments(
+    uuid, public.commerce_engine, uuid[], mirror.payment_columns, text[]
+) from public;
+grant execute on function mirror.replace_payments(
+    uuid, public.commerce_engine, uuid[], mirror.payment_columns, text[]
+) to service_role;
+
+create function mirror.payments_alone(p_store_id uuid, p_ids text[]) returns text[]
+language sql stable
+set search_path = ''
+as $$
+    select coalesce(array_agg(i.id), '{}')
+    from (
+        select k.id
+        from unnest(p_ids) as k (id)
+        group by k.id
+        having count(*) = 1
+    ) as i
+    where
+        not exists (select from public.payments as p where p.store_id = p_store_id and p.provider_payment_id = i.id)
+        and not exists (select from public.payments as p where p.store_id = p_store_id and p.transaction_id = i.id)
+        and not exists (
+            select from mirror.provider_refunds as t where t.store_id = p_store_id and t.payment_source_id = i.id
+        )
+        and not exists (
+            select from mirror.provider_payments as t
+            where t.store_id = p_store_id and t.source_id = i.id and t.source_version > '-infinity'
+        )
+$$;
+
+comment on function mirror.payments_alone(uuid, text[]) is
+'Which of these payments, which must be locked, nobody has told of before: whoever does now has nobody to meet.';
+revoke execute on function mirror.payments_alone(uuid, text[]) from public;
+grant execute on function mirror.payments_alone(uuid, text[]) to service_role;
 
 create function mirror.replace_refunds(
     p_store_id uuid,
@@ -317,6 +353,10 @@ declare
         := jsonb_populate_record(null::mirror.fulfillment_columns, p_records -> 'fulfillments');
     v_events constant mirror.order_event_columns
         := jsonb_populate_record(null::mirror.order_event_columns, p_records -> 'order_events');
+    v_named constant text[] := array(
+        select i.id from unnest(v_payments.transaction_id) as i (id) where i.id like 'pi\_%' or i.id like 'ch\_%'
+    );
+    v_alone text[] := '{}';
     v_known uuid[];
     v_met text[];
 begin
@@ -324,10 +364,14 @@ begin
     v_known := array(
         select o.id from public.customer_orders_summary as o where o.id = any(p_orders) and o.created_at < now()
     );
+    if cardinality(v_named) > 0 then
+        perform mirror.lock_provider_payments(p_store_id, v_named);
+        v_alone := mirror.payments_alone(p_store_id, v_named);
+    end if;
     v_met := array(
-        select i.id
-        from unnest(v_payments.transaction_id) as i (id)
-        where i.id like 'pi\_%' or i.id like 'ch\_%'
+        select i.id from unnest(v_named) as i (id)
+        except
+        select a.id from unnest(v_alone) as a (id)
         union
         select p.provider_payment_id
         from public.payments as p
@@ -335,7 +379,14 @@ begin
     ) || mirror.provider_payments_of(p_store_id, p_orders);
 
     if cardinality(v_payments.source_id) > 0 then
-        perform mirror.replace_payments(p_store_id, p_source, p_orders, v_payments);
+        perform mirror.replace_payments(p_store_id, p_source, p_orders, v_payments, v_alone);
+        v_met := v_met || array( -- what was here already and has another id by now
+            select p.transaction_id
+            from public.payments as p
+            where
+                p.order_summary_id = any(v_known) and p.transaction_id = any(v_named)
+                and p.provider_payment_id is distinct from p.transaction_id
+        );
     end if;
     if cardinality(v_refunds.source_id) > 0 then
         perform mirror.replace_refunds(p_store_id, p_source, p_orders, v_refunds);
@@ -365,7 +416,7 @@ begin
         perform mirror.link_invoices(p_store_id, array(
             select i.id from public.invoices as i where i.order_summary_id = any(p_orders)
             union
-            select i.id from public.invoices as i where i.store_id = p_store_id and i.payment_source_id = any(v_met)
+            select i.id from public.invoices as i where i.store_id = p_store_id and i.payment_source_id = any(v_named || v_met)
             union
             select i.id
             from public.customer_orders_summary as o

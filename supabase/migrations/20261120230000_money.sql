@@ -616,6 +616,23 @@ comment on function mirror.payment_holders(uuid, text[]) is
 revoke execute on function mirror.payment_holders(uuid, text[]) from public;
 grant execute on function mirror.payment_holders(uuid, text[]) to service_role;
 
+create function mirror.lock_provider_payments(p_store_id uuid, p_ids text[]) returns void
+language sql
+set search_path = ''
+as $$
+    insert into mirror.provider_payments as t (store_id, source, source_id, source_version)
+    select p_store_id, 'stripe', i.id, '-infinity'
+    from (select distinct k.id from unnest(p_ids) as k (id) order by k.id) as i
+    on conflict (store_id, source, source_id) do update set source_id = excluded.source_id
+    where false
+$$;
+
+comment on function mirror.lock_provider_payments(uuid, text[]) is
+'Locks these payments of the provider in the order of their ids, until the transaction ends: whoever brings them together does '
+'so first, and looks at both registers in later statements. One of which the provider has not told gets a bare row.';
+revoke execute on function mirror.lock_provider_payments(uuid, text[]) from public;
+grant execute on function mirror.lock_provider_payments(uuid, text[]) to service_role;
+
 create function mirror.meet_payments(p_store_id uuid, p_ids text[]) returns void
 language plpgsql
 set search_path = ''
@@ -623,14 +640,15 @@ as $$
 declare
     v_ids constant text[] := array(select distinct i.id from unnest(p_ids) as i (id) order by i.id);
     v_orders uuid[];
+    v_held text[];
+    v_holders uuid[];
 begin
-    -- A bare row stands for a payment of which the provider has not told. Whoever brings a payment together locks it first, in
-    -- the order of the ids, and looks at both registers in the statements after this one.
-    insert into mirror.provider_payments as t (store_id, source, source_id, source_version)
-    select p_store_id, 'stripe', i.id, '-infinity'
-    from unnest(v_ids) as i (id)
-    on conflict (store_id, source, source_id) do update set source_id = excluded.source_id
-    where false;
+    if cardinality(v_ids) = 0 then
+        return;
+    end if;
+    perform mirror.lock_provider_payments(p_store_id, v_ids);
+    select array_agg(h.provider_id), array_agg(h.payment_id) into v_held, v_holders
+    from mirror.payment_holders(p_store_id, v_ids) as h;
 
     v_orders := array(
         select p.order_summary_id
@@ -653,7 +671,7 @@ begin
                     then 'the shop tells of ' || k.transaction_id || ' more than once'
             end as disagreement
         from public.payments as k
-        left join mirror.payment_holders(p_store_id, v_ids) as h on h.payment_id = k.id
+        left join unnest(v_held, v_holders) as h (provider_id, payment_id) on h.payment_id = k.id
         where
             k.store_id = p_store_id and (k.provider_payment_id = any(v_ids) or k.transaction_id = any(v_ids))
             and k.shop_amount is not null
@@ -664,17 +682,23 @@ begin
         and (p.provider_payment_id is not null or p.disagreement is distinct from alone.disagreement);
 
     -- What the provider alone told so far, and the shop tells now.
-    update public.refunds as r
-    set payment_id = h.payment_id
-    from mirror.payment_holders(p_store_id, v_ids) as h
-    inner join public.payments as p
-        on p.store_id = p_store_id and p.provider_payment_id = h.provider_id and p.shop_amount is null
-    where r.payment_id = p.id;
-    delete from public.payments as p
-    using mirror.payment_holders(p_store_id, v_ids) as h
-    where p.store_id = p_store_id and p.provider_payment_id = h.provider_id and p.shop_amount is null;
+    if exists (
+        select from public.payments as p
+        where p.store_id = p_store_id and p.provider_payment_id = any(v_held) and p.shop_amount is null
+    ) then
+        update public.refunds as r
+        set payment_id = h.payment_id
+        from unnest(v_held, v_holders) as h (provider_id, payment_id)
+        inner join public.payments as p
+            on p.store_id = p_store_id and p.provider_payment_id = h.provider_id and p.shop_amount is null
+        where r.payment_id = p.id;
+        delete from public.payments as p
+        where p.store_id = p_store_id and p.provider_payment_id = any(v_held) and p.shop_amount is null;
+    end if;
 
-    perform mirror.show_provider_payments(p_store_id, v_ids);
+    perform mirror.show_provider_payments(p_store_id, array(
+        select i.id from unnest(v_ids) as i (id) except select h.id from unnest(v_held) as h (id)
+    ));
 
     update public.payments as p
     set
@@ -704,7 +728,7 @@ begin
                         )
                 end
             ), '') as disagreement
-        from mirror.payment_holders(p_store_id, v_ids) as h
+        from unnest(v_held, v_holders) as h (provider_id, payment_id)
         inner join public.payments as k on k.id = h.payment_id
         left join mirror.provider_payments as t
             on t.store_id = p_store_id and t.source_id = h.provider_id and t.source_version > '-infinity' and t.deleted_at is null
@@ -760,10 +784,9 @@ begin
         end,
         t.deleted_at
     from mirror.provider_payments as t
-    left join mirror.payment_holders(p_store_id, p_ids) as h on h.provider_id = t.source_id
     left join public.customer_orders_summary as o on o.id = mirror.find_order(p_store_id, t.order_code, t.order_source_id)
     where
-        t.store_id = p_store_id and t.source_id = any(p_ids) and t.source_version > '-infinity' and h.payment_id is null
+        t.store_id = p_store_id and t.source_id = any(p_ids) and t.source_version > '-infinity'
     order by t.source_id
     on conflict (store_id, provider_payment_id) where provider_payment_id is not null do update set
         order_summary_id = excluded.order_summary_id,
@@ -798,7 +821,7 @@ end
 $$;
 
 comment on function mirror.show_provider_payments(uuid, text[]) is
-'Gives those of these payments of which only the provider tells their row in public.payments: part of meet_payments.';
+'Gives these payments, of which only the provider tells, their rows in public.payments: part of meet_payments.';
 revoke execute on function mirror.show_provider_payments(uuid, text[]) from public;
 grant execute on function mirror.show_provider_payments(uuid, text[]) to service_role;
 
@@ -861,6 +884,12 @@ language plpgsql
 set search_path = ''
 as $$
 begin
+    if not exists (
+        select from mirror.provider_refunds as t where t.store_id = p_store_id and t.payment_source_id = any(p_payment_ids)
+    ) then
+        return; -- what the shop tells of refunds is as it should be
+    end if;
+
     -- What the shop tells alone, by now.
     update public.refunds as r
     set
@@ -1740,21 +1769,22 @@ create function mirror.replace_payments(
     p_store_id uuid,
     p_source public.commerce_engine,
     p_orders uuid[],
-    p_payments mirror.payment_columns
+    p_payments mirror.payment_columns,
+    p_alone text[]
 ) returns void
 language plpgsql
 set search_path = ''
 as $$
 begin
     insert into public.payments as p (
-        store_id, order_summary_id, customer_id, source, source_id, source_version, transaction_id, method, amount,
-        currency, status, failure_reason, initiated_at, shop_amount, shop_currency, shop_status, shop_state,
-        shop_failure_reason
+        store_id, order_summary_id, customer_id, source, source_id, source_version, transaction_id, provider_payment_id,
+        method, amount, currency, status, failure_reason, initiated_at, shop_amount, shop_currency, shop_status,
+        shop_state, shop_failure_reason
     )
     select
-        p_store_id, o.id, o.customer_id, p_source, r.source_id, o.source_version, r.transaction_id, r.method, r.amount,
-        o.currency, r.status, r.failure_reason, r.initiated_at, r.amount, o.currency, r.status, r.source_status,
-        r.failure_reason
+        p_store_id, o.id, o.customer_id, p_source, r.source_id, o.source_version, r.transaction_id, a.id, r.method,
+        r.amount, o.currency, r.status, r.failure_reason, r.initiated_at, r.amount, o.currency, r.status,
+        r.source_status, r.failure_reason
     from unnest(
         p_payments.order_source_id, p_payments.source_id, p_payments.method, p_payments.amount, p_payments.status,
         p_payments.source_status, p_payments.transaction_id, p_payments.failure_reason, p_payments.initiated_at
@@ -1767,6 +1797,7 @@ begin
         where k.store_id = p_store_id and k.source = p_source and k.source_id = r.order_source_id
         offset 0 -- one look-up each, see mirror.replace_order_items
     ) as o
+    left join unnest(p_alone) as a (id) on a.id = r.transaction_id
     where (o.id in (select w.id from unnest(p_orders) as w (id))) is true -- hashed; `= any` compares with each
     on conflict (order_summary_id, source, source_id) do update set
         customer_id = excluded.customer_id,
@@ -1788,11 +1819,45 @@ begin
 end
 $$;
 
-comment on function mirror.replace_payments(uuid, public.commerce_engine, uuid[], mirror.payment_columns) is
-'Writes what the shop says of the payments of the orders p_orders, at the orders'' versions: part of record_money.';
-revoke execute on function mirror.replace_payments(uuid, public.commerce_engine, uuid[], mirror.payment_columns) from public;
-grant execute on function mirror.replace_payments(uuid, public.commerce_engine, uuid[], mirror.payment_columns)
-to service_role;
+comment on function mirror.replace_payments(
+    uuid, public.commerce_engine, uuid[], mirror.payment_columns, text[]
+) is
+'Writes what the shop says of the payments of the orders p_orders, at the orders'' versions: part of record_money. p_alone: of '
+'mirror.payments_alone.';
+revoke execute on function mirror.replace_payments(
+    uuid, public.commerce_engine, uuid[], mirror.payment_columns, text[]
+) from public;
+grant execute on function mirror.replace_payments(
+    uuid, public.commerce_engine, uuid[], mirror.payment_columns, text[]
+) to service_role;
+
+create function mirror.payments_alone(p_store_id uuid, p_ids text[]) returns text[]
+language sql stable
+set search_path = ''
+as $$
+    select coalesce(array_agg(i.id), '{}')
+    from (
+        select k.id
+        from unnest(p_ids) as k (id)
+        group by k.id
+        having count(*) = 1
+    ) as i
+    where
+        not exists (select from public.payments as p where p.store_id = p_store_id and p.provider_payment_id = i.id)
+        and not exists (select from public.payments as p where p.store_id = p_store_id and p.transaction_id = i.id)
+        and not exists (
+            select from mirror.provider_refunds as t where t.store_id = p_store_id and t.payment_source_id = i.id
+        )
+        and not exists (
+            select from mirror.provider_payments as t
+            where t.store_id = p_store_id and t.source_id = i.id and t.source_version > '-infinity'
+        )
+$$;
+
+comment on function mirror.payments_alone(uuid, text[]) is
+'Which of these payments, which must be locked, nobody has told of before: whoever does now has nobody to meet.';
+revoke execute on function mirror.payments_alone(uuid, text[]) from public;
+grant execute on function mirror.payments_alone(uuid, text[]) to service_role;
 
 create function mirror.replace_refunds(
     p_store_id uuid,
@@ -2011,6 +2076,10 @@ declare
         := jsonb_populate_record(null::mirror.fulfillment_columns, p_records -> 'fulfillments');
     v_events constant mirror.order_event_columns
         := jsonb_populate_record(null::mirror.order_event_columns, p_records -> 'order_events');
+    v_named constant text[] := array(
+        select i.id from unnest(v_payments.transaction_id) as i (id) where i.id like 'pi\_%' or i.id like 'ch\_%'
+    );
+    v_alone text[] := '{}';
     v_known uuid[];
     v_met text[];
 begin
@@ -2018,10 +2087,14 @@ begin
     v_known := array(
         select o.id from public.customer_orders_summary as o where o.id = any(p_orders) and o.created_at < now()
     );
+    if cardinality(v_named) > 0 then
+        perform mirror.lock_provider_payments(p_store_id, v_named);
+        v_alone := mirror.payments_alone(p_store_id, v_named);
+    end if;
     v_met := array(
-        select i.id
-        from unnest(v_payments.transaction_id) as i (id)
-        where i.id like 'pi\_%' or i.id like 'ch\_%'
+        select i.id from unnest(v_named) as i (id)
+        except
+        select a.id from unnest(v_alone) as a (id)
         union
         select p.provider_payment_id
         from public.payments as p
@@ -2029,7 +2102,14 @@ begin
     ) || mirror.provider_payments_of(p_store_id, p_orders);
 
     if cardinality(v_payments.source_id) > 0 then
-        perform mirror.replace_payments(p_store_id, p_source, p_orders, v_payments);
+        perform mirror.replace_payments(p_store_id, p_source, p_orders, v_payments, v_alone);
+        v_met := v_met || array( -- what was here already and has another id by now
+            select p.transaction_id
+            from public.payments as p
+            where
+                p.order_summary_id = any(v_known) and p.transaction_id = any(v_named)
+                and p.provider_payment_id is distinct from p.transaction_id
+        );
     end if;
     if cardinality(v_refunds.source_id) > 0 then
         perform mirror.replace_refunds(p_store_id, p_source, p_orders, v_refunds);
@@ -2059,7 +2139,7 @@ begin
         perform mirror.link_invoices(p_store_id, array(
             select i.id from public.invoices as i where i.order_summary_id = any(p_orders)
             union
-            select i.id from public.invoices as i where i.store_id = p_store_id and i.payment_source_id = any(v_met)
+            select i.id from public.invoices as i where i.store_id = p_store_id and i.payment_source_id = any(v_named || v_met)
             union
             select i.id
             from public.customer_orders_summary as o
@@ -2644,6 +2724,100 @@ $$;
 comment on function mirror.forget_provider_state() is
 'Trigger: a payment or refund that was changed by hand is read from its provider anew by the next reconcile.';
 revoke execute on function mirror.forget_provider_state() from public;
+
+create function mirror.tell_money(p_order_code text, p_store text default null) returns json
+language sql stable
+set search_path = ''
+as $$
+    select coalesce(json_agg(json_build_object(
+        'store', st.slug,
+        'order_code', o.order_code,
+        'order_state', o.order_state,
+        'ordered_at', o.order_date,
+        'cancelled_at', o.cancelled_at,
+        'currency', o.currency,
+        'ordered', o.total_with_tax::text,
+        'paid', paid.amount::text,
+        'refunded', (o.total_refunded + o.refunded_outside)::text,
+        'invoiced', invoiced.amount::text,
+        'payments', paid.entries,
+        'refunds', refunded.entries,
+        'invoices', invoiced.entries,
+        'disagreements', to_json(
+            paid.disagreements || refunded.disagreements || array(
+                select format('invoiced %s %s, ordered %s', invoiced.amount, o.currency, o.total_with_tax)
+                where invoiced.amount <> o.total_with_tax
+            )
+        )
+    ) order by st.slug), '[]')
+    from public.customer_orders_summary as o
+    inner join public.stores as st on st.id = o.store_id
+    cross join lateral (
+        select
+            coalesce(sum(p.amount) filter (where p.status = 'paid' and p.currency = o.currency and p.deleted_at is null), 0) as amount,
+            coalesce(json_agg(json_build_object(
+                'id', coalesce(p.provider_payment_id, p.source_id),
+                'method', p.method,
+                'amount', p.amount::text,
+                'currency', p.currency,
+                'status', p.status,
+                'failure_reason', p.failure_reason,
+                'at', coalesce(p.paid_at, p.initiated_at),
+                'told_by', array_to_json(array_remove(array[
+                    case when p.shop_amount is not null then o.source::text end,
+                    case when p.provider_amount is not null then 'stripe' end
+                ], null)),
+                'disagreement', p.disagreement
+            ) order by p.initiated_at, p.source_id), '[]') as entries,
+            coalesce(array_agg(p.disagreement order by p.initiated_at, p.source_id) filter (where p.disagreement is not null), '{}')
+                as disagreements
+        from public.payments as p
+        where p.order_summary_id = o.id
+    ) as paid
+    cross join lateral (
+        select
+            coalesce(json_agg(json_build_object(
+                'id', coalesce(r.stripe_refund_id, r.source_id),
+                'amount', r.amount::text,
+                'currency', r.currency,
+                'status', r.status,
+                'reason', r.reason,
+                'failure_reason', r.failure_reason,
+                'at', r.initiated_at,
+                'told_by', array_to_json(array_remove(array[
+                    case when r.shop_amount is not null then o.source::text end,
+                    case when r.provider_amount is not null then 'stripe' end
+                ], null)),
+                'disagreement', r.disagreement
+            ) order by r.initiated_at, r.source_id), '[]') as entries,
+            coalesce(array_agg(r.disagreement order by r.initiated_at, r.source_id) filter (where r.disagreement is not null), '{}')
+                as disagreements
+        from public.refunds as r
+        where r.order_summary_id = o.id
+    ) as refunded
+    cross join lateral (
+        select
+            sum(i.total) filter (where i.status in ('open', 'paid') and i.currency = o.currency and i.deleted_at is null) as amount,
+            coalesce(json_agg(json_build_object(
+                'id', i.source_id,
+                'number', i.number,
+                'total', i.total::text,
+                'currency', i.currency,
+                'status', i.status,
+                'at', i.issued_at,
+                'due_at', i.due_at
+            ) order by i.issued_at, i.source_id) filter (where i.deleted_at is null), '[]') as entries
+        from public.invoices as i
+        where i.order_summary_id = o.id
+    ) as invoiced
+    where o.order_code = p_order_code and (p_store is null or st.slug = p_store) and o.deleted_at is null
+$$;
+
+comment on function mirror.tell_money(text, text) is
+'What was ordered, paid, refunded and invoiced of an order, and in what that does not agree: a list with an entry for each store '
+'that has an order of the code, or only of the store with that slug.';
+revoke execute on function mirror.tell_money(text, text) from public;
+grant execute on function mirror.tell_money(text, text) to service_role;
 
 create view mirror.disagreeing_orders
 with (security_invoker = true)

@@ -3,7 +3,7 @@
 Each module adds its commands to the group; one becomes part of it here.
 """
 
-from sync.cli import completeness, events, schema, services, storm
+from sync.cli import completeness, events, money, schema, services, storm
 from sync.cli.command import main
 
-__all__ = ["completeness", "events", "main", "schema", "services", "storm"]
+__all__ = ["completeness", "events", "main", "money", "schema", "services", "storm"]

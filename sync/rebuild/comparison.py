@@ -28,10 +28,27 @@ ENTITIES = """
                 is distinct from (r.source_version, greatest(r.source_version, r.deleted_at))
                 then 'older than its event'
         end as verdict
-    from public.{table} as l
+    from {live} as l
     full join {schema}.{table} as r
         on r.store_id = l.store_id and r.source::text = l.source::text and r.source_id = l.source_id
+    {named_only}
 """
+
+NAMED_ONLY = (
+    "where coalesce(greatest(l.source_version, l.deleted_at), greatest(r.source_version, r.deleted_at)) > '-infinity'"
+)
+"""A payment that its provider has not told of, but a shop's order names, is no state of anything."""
+
+MONEY = {
+    "payment": "provider_payments",
+    "refund": "provider_refunds",
+    "plan": "subscription_plans",
+    "subscription": "subscriptions",
+    "invoice": "invoices",
+}
+"""What a payment provider tells of, as it tells it. What shop and provider come to follows from the two."""
+
+OURS = "id,source_hash,customer_id,order_summary_id,plan_id,subscription_id,created_at,updated_at"
 
 DOCUMENTS = {
     "customer": """
@@ -68,10 +85,45 @@ DOCUMENTS = {
                 )
                 from {schema}.order_delivery_status_events as e
                 where e.order_summary_id = o.id and e.source_id not like 'read %'
+            ),
+            'payments', (
+                select jsonb_agg(
+                    jsonb_build_array(
+                        p.source_id, p.transaction_id, p.method, p.initiated_at, p.shop_amount, p.shop_currency,
+                        p.shop_status, p.shop_state, p.shop_failure_reason, (
+                            select jsonb_agg(
+                                jsonb_build_array(
+                                    f.source_id, f.transaction_id, f.initiated_at, f.shop_amount, f.shop_status,
+                                    f.shop_state, f.reason
+                                ) order by f.source_id
+                            )
+                            from {schema}.refunds as f where f.payment_id = p.id and f.shop_amount is not null
+                        )
+                    ) order by p.source_id
+                )
+                from {schema}.payments as p where p.order_summary_id = o.id and p.shop_amount is not null
+            ),
+            'fulfillments', (
+                select jsonb_agg(
+                    to_jsonb(f) - '{{id,order_summary_id,created_at,updated_at}}'::text[] order by f.source_id
+                )
+                from {schema}.fulfillments as f where f.order_summary_id = o.id
+            ),
+            'events', (
+                select jsonb_agg(to_jsonb(e) - '{{id,order_summary_id,created_at}}'::text[] order by e.source_id)
+                from {schema}.order_events as e where e.order_summary_id = o.id
             )
         ) as document
         from {schema}.customer_orders_summary as o where o.id = {id}
     """,
+    **{
+        entity: f"""
+        select to_jsonb(t) - '{{{{{OURS}}}}}'::text[]
+            as document
+        from {{schema}}.{table} as t where t.id = {{id}}
+    """
+        for entity, table in MONEY.items()
+    },
 }
 """An entity with all its parts. Where the engine keeps no history of stages ("read …"), it depends on the slices which
 of them were noted, and so do the times."""
@@ -82,6 +134,11 @@ LEFT_OUT = {
             select from public.customer_orders_summary as o
             join rebuild_order as e on e.live_id = o.id
             where o.customer_id = k.live_id and e.verdict is not null
+        ) or exists (
+            select from public.payments as p
+            join public.refunds as f on f.payment_id = p.id
+            join rebuild_refund as e on e.source_id = f.stripe_refund_id
+            where p.customer_id = k.live_id and e.verdict is not null
         ) then '{total_orders,total_spent,spent_by_currency,last_order_date}' else '{}' end::text[]
         || case when exists (
             select from public.customers as c
@@ -97,7 +154,13 @@ LEFT_OUT = {
             join rebuild_customer as e on e.live_id = o.customer_id
             where o.id = k.live_id and e.verdict is not null
         ) then '{contact_email}' else '{}' end::text[]
+        || case when exists (
+            select from public.refunds as f
+            join rebuild_refund as e on e.source_id = f.stripe_refund_id
+            where f.order_summary_id = k.live_id and e.verdict is not null
+        ) then '{refunded_outside}' else '{}' end::text[]
     """,
+    **dict.fromkeys(MONEY, "'{}'::text[]"),
 }
 
 HISTORIES = """
@@ -181,7 +244,10 @@ RECEIPT = """
         ),
 """
 
-TABLES = {"customer": "customers", "order": "customer_orders_summary"}
+TABLES = {"customer": "customers", "order": "customer_orders_summary", **MONEY}
+LIVE = {
+    entity: f"{'mirror' if table.startswith('provider_') else 'public'}.{table}" for entity, table in TABLES.items()
+}
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -194,7 +260,7 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """The outcome, in entities: customers and orders."""
+    """The outcome, in entities: customers, orders, and what payment providers tell of."""
 
     equal: int
     differences: list[Difference]
@@ -208,7 +274,11 @@ async def compare(connection: asyncpg.Connection, schema: str) -> Comparison:
     """Compare within the caller's transaction, which must see one snapshot."""
     has_receipts = await connection.fetchval("select to_regclass('mirror.sync_runs') is not null")
     for entity, table in TABLES.items():
-        await connection.execute(ENTITIES.format(entity=entity, table=table, schema=schema))
+        named_only = NAMED_ONLY if entity == "payment" else ""
+        live = LIVE[entity]
+        await connection.execute(
+            ENTITIES.format(entity=entity, table=table, live=live, schema=schema, named_only=named_only)
+        )
         await connection.execute(INDEXES.format(entity=entity))
         receipt = RECEIPT.format(entity=entity) if has_receipts else ""
         await connection.execute(ELSEWHERE.format(entity=entity, receipt=receipt))
@@ -230,7 +300,7 @@ async def _differences(connection: asyncpg.Connection, entity: str, schema: str)
     query = DIFFERENCES.format(
         entity=entity,
         left_out=LEFT_OUT[entity],
-        live=DOCUMENTS[entity].format(schema="public", id="k.live_id"),
+        live=DOCUMENTS[entity].format(schema=LIVE[entity].partition(".")[0], id="k.live_id"),
         rebuilt=DOCUMENTS[entity].format(schema=schema, id="k.rebuilt_id"),
     )
     return [Difference(entity, row["source_id"], list(row["columns"])) for row in await connection.fetch(query)]
