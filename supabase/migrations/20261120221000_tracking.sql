@@ -85,6 +85,7 @@ create function mirror.track_orders(p_stores text[], p_codes text[], p_proofs te
 returns table (question integer, order_id uuid, batch_id uuid, told json)
 language plpgsql stable
 set search_path = ''
+set plan_cache_mode = force_generic_plan -- planning takes longer than answering
 as $$
 begin
     return query
@@ -149,8 +150,13 @@ begin
         end
     )
     from asked as a
-    inner join public.customer_orders_summary as o
-        on o.store_id = a.store_id and o.order_code = a.code and o.deleted_at is null
+    cross join lateral (
+        -- There is one at the most. The limit keeps it a look-up by both keys, whatever is known of the table.
+        select k.*
+        from public.customer_orders_summary as k
+        where k.store_id = a.store_id and k.order_code = a.code and k.deleted_at is null
+        limit 1
+    ) as o
     inner join public.order_delivery_status as d on d.order_summary_id = o.id
     left join public.customers as c on c.id = o.customer_id
     left join public.import_batches as b on b.id = o.batch_id

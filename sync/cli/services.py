@@ -11,9 +11,10 @@ from sync import embedded, interrupts
 from sync.cli.command import Failed, ask, command, configured, console
 from sync.daemon import work as run_daemon
 from sync.demo import run_demo
+from sync.links import MAX_SECONDS, VARIABLE, Links, path_of
 from sync.processes import stop_with_parent
 from sync.report import print_status
-from sync.settings import Settings
+from sync.settings import Settings, load_secrets
 from sync.stack import (
     make_secret,
     open_ground,
@@ -21,6 +22,8 @@ from sync.stack import (
 )
 from sync.status import Status
 from sync.token_keys import make_token_key
+
+MAX_DAYS = MAX_SECONDS // (24 * 3600)
 
 
 @command
@@ -108,8 +111,28 @@ def status(settings: Settings, as_json: bool) -> None:
 
 @command
 def secret(_: Settings) -> None:
-    """Make a hook secret, for VENDURE_HOOK_SECRETS and the shop's plugin."""
+    """Make a secret: of hooks, for VENDURE_HOOK_SECRETS and the shop's plugin; of links, for MIRROR_LINK_SECRET."""
     click.echo(make_secret())
+
+
+@command
+@click.argument("code")
+@click.option("--store", help="The store's slug; the first store without it.")
+@click.option("--days", type=click.IntRange(1, MAX_DAYS), default=30, show_default=True, help="How long it holds.")
+@click.option("--base", help="Where customers reach the API, as in https://orders.shop.example; else where it listens.")
+def track_link(settings: Settings, code: str, store: str | None, days: int, base: str | None) -> None:
+    """Make a link to the tracking page of an order, as a shop would put it into a message.
+
+    Whoever has it sees where the order is, but neither who bought it nor for how much. It is signed with
+    MIRROR_LINK_SECRET, and works whether or not the order has arrived here yet. docs/tracking.md says how a shop makes
+    such links itself.
+    """
+    links = Links(load_secrets([VARIABLE])[VARIABLE])
+    slugs = [row["slug"] for row in ask(settings, lambda database: database.rows("list_stores"))]
+    if not slugs or (store is not None and store not in slugs):
+        raise Failed(f"There is no active store {store or ''}: the slugs are {', '.join(slugs) or 'none'}.")
+    link = links.make(store or slugs[0], code, seconds=days * 24 * 3600)
+    click.echo((base or f"http://{settings.host}:{settings.port}").rstrip("/") + path_of(code, link, store))
 
 
 @command

@@ -38,7 +38,7 @@ RATIOS = {
     "track_vs_bare_route": ("track", "bare order route"),
     "track_vs_function": ("track", "the SQL function alone"),
 }
-WAITS = ("lag_p50_ms", "lag_p99_ms")
+WAITS = ("lag_p50_ms", "lag_p99_ms", "track_p50_ms", "track_p99_ms")
 
 
 class Extent(msgspec.Struct, frozen=True):
@@ -124,7 +124,7 @@ def measure(extent: Extent) -> Measured:
 
 def show(measured: Measured) -> None:
     """Print what was measured."""
-    rates = {name: rate for name, rate in measured.medians().items() if not name.startswith("lag_")}
+    rates = {name: rate for name, rate in measured.medians().items() if not name.startswith(("lag_", "track_"))}
     grown = {name: statistics.median(of_rounds) for name, of_rounds in measured.growth.items()}
     lines = [f"per second, median of {ROUNDS} rounds"]
     lines += [f"  {name:32}{rate:>12,.0f}" for name, rate in {**rates, **grown}.items()]

@@ -1,4 +1,4 @@
-"""The load: a fixed number of requests over a fixed number of connections, as fast as they are answered.
+"""The load: a fixed number of requests over a fixed number of connections, as fast as they are answered or at a rate.
 
 Runs in a process of its own (`Load.run` sends it there), makes and signs all requests beforehand, and counts only
 requests that were answered as expected; any other answer ends the run with an error.
@@ -68,22 +68,25 @@ class Outcome(msgspec.Struct, frozen=True):
     p99_ms: float
 
 
-def run(address: str, load: Load) -> Outcome:
-    """Put the load on the server from another process; return what it measured."""
+def run(address: str, load: Load, *, per_second: float | None = None) -> Outcome:
+    """Put the load on the server from another process; return what it measured.
+
+    At a rate each request has its time, and counts from then, whether or not those before it were answered.
+    """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as elsewhere:
-        return elsewhere.submit(_run_here, address, load).result(timeout=SECONDS * 2)
+        return elsewhere.submit(_run_here, address, load, per_second).result(timeout=SECONDS * 2)
 
 
-def _run_here(address: str, load: Load) -> Outcome:
-    return uvloop.run(_drive(address, load))
+def _run_here(address: str, load: Load, per_second: float | None) -> Outcome:
+    return uvloop.run(_drive(address, load, per_second))
 
 
-async def _drive(address: str, load: Load) -> Outcome:
+async def _drive(address: str, load: Load, per_second: float | None) -> Outcome:
     requests = list(load.requests())
-    pending = iter(requests)
     took: list[float] = []
     target = urlsplit(address)
     loop = asyncio.get_running_loop()
+    pending = _timed(requests, per_second)
     clients = [_Client(pending, took, load.status) for _ in range(CONNECTIONS)]
     for client in clients:
         await loop.create_connection(partial(_itself, client), str(target.hostname), target.port or 80)
@@ -97,10 +100,18 @@ async def _drive(address: str, load: Load) -> Outcome:
     return Outcome(len(took) / elapsed, took[len(took) // 2] * 1000, took[len(took) * 99 // 100] * 1000)
 
 
-class _Client(asyncio.Protocol):
-    """One connection: sends the next request when the answer to the last one is complete."""
+def _timed(requests: list[bytes], per_second: float | None) -> Iterator[tuple[bytes, float]]:
+    """Yield each request with its time; 0: at once."""
+    started = 0.0
+    for number, request in enumerate(requests):
+        started = started or time.perf_counter()
+        yield request, started + number / per_second if per_second else 0.0
 
-    def __init__(self, pending: Iterator[bytes], took: list[float], status: int) -> None:
+
+class _Client(asyncio.Protocol):
+    """One connection: sends the next request when the answer to the last one is complete, and not before its time."""
+
+    def __init__(self, pending: Iterator[tuple[bytes, float]], took: list[float], status: int) -> None:
         self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._pending = pending
         self._took = took
@@ -112,13 +123,16 @@ class _Client(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are none by name
 
     def send(self) -> None:
-        request = next(self._pending, None)
+        request, at = next(self._pending, (None, 0.0))
+        now = time.perf_counter()
+        self._sent_at = at or now
         if request is None:
             self._transport.close()
             self.finished.set_result(None)
-            return
-        self._sent_at = time.perf_counter()
-        self._transport.write(request)
+        elif at > now:
+            asyncio.get_running_loop().call_later(at - now, self._transport.write, request)
+        else:
+            self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
         self._received += data

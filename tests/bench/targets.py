@@ -41,6 +41,8 @@ TARGETS = {
     "growth": Target(0.7),
     "daemon_rss_mb": Target(200, is_most=True),
     "lag_p99_ms": Target(250, is_most=True),
+    "track_vs_bare_route": Target(0.5),
+    "track_p99_ms": Target(15, is_most=True),
 }
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import click
 import httpx
@@ -22,6 +23,7 @@ import pytest
 
 from sync import embedded, postmaster
 from sync.cli import main
+from sync.links import Links
 from sync.migrate import migrations, supabase_folder
 from sync.settings import Project
 from tests.factory import customer_changed
@@ -312,6 +314,19 @@ def test_a_secret_is_made_anew_each_time(tmp_path: Path) -> None:
     (first, one), (second, other) = mirror(tmp_path, "secret"), mirror(tmp_path, "secret")
     assert (first, second, one == other) == (0, 0, False)
     assert one.startswith("whsec_")
+
+
+def test_a_link_is_made_for_an_order(tmp_path: Path, database: str) -> None:
+    known = {"DATABASE_URL": database, "MIRROR_LINK_SECRET": SECRET}
+    code, said = mirror(tmp_path, "track-link", "K3/Q", "--days", "2", "--base", "https://shop.example/", **known)
+    assert code == 0, said
+    address = urlsplit(said.strip())
+    assert f"{address.scheme}://{address.netloc}{address.path}" == "https://shop.example/track/K3%2FQ"
+    expires = Links([SECRET]).check(parse_qs(address.query)["t"][0], "default", "K3/Q")
+    assert abs(expires - time.time() - 2 * 24 * 3600) < 60
+    assert mirror(tmp_path, "track-link", "K3", "--store", "elsewhere", **known)[0] == 1
+    code, said = mirror(tmp_path, "track-link", "K3", DATABASE_URL=database)
+    assert (code, "MIRROR_LINK_SECRET" in said) == (2, True)
 
 
 @pytest.mark.parametrize("name", sorted(main.commands))
