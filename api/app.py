@@ -87,12 +87,10 @@ def create_app(settings: Settings) -> Litestar:
             hook_route(integrations, intake, limits, max_body_bytes=settings.max_body_bytes),
             Router(
                 "/",
-                route_handlers=[
-                    *tracking_routes(orders, streams, edge.trusted_proxies),
-                    pages_router(orders, stores, links),
-                ],
+                route_handlers=tracking_routes(orders, streams, edge.trusted_proxies),
                 guards=[limits.tracking()],
             ),
+            pages_router(orders, stores, links, limits.tracking()),
             Router("/", route_handlers=otp_routes(otp, edge), guards=[limits.codes()]),
             send_sms_route(otp_database, outbox, stores, edge, limits),
             live,

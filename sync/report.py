@@ -65,6 +65,7 @@ async def print_tracking(console: Console, address: str, documents: Documents) -
     answer.raise_for_status()
     console.print(f"\nWhere is order [bold]{order.code}[/]? Its phone is [bold]{phone}[/]:\n  {request.url}")
     console.print_json(answer.text)
+    console.print(f"The page on which customers see it:\n  {address}/track?code={order.code}", soft_wrap=True)
 
 
 def print_where_to_look(console: Console, address: str, psql: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from litestar import MediaType, Request, Response, Router, get, post
+from litestar.types import Guard
 
 from api.pages.reception import receiving, visit_of
 from api.pages.troubles import dressed
@@ -26,8 +27,8 @@ LIVE_SECONDS = 2 * 3600
 AnyRequest = Request[Any, Any, Any]
 
 
-def pages_router(orders: Orders, stores: Stores, links: Links) -> Router:
-    """Return the routes of the page."""
+def pages_router(orders: Orders, stores: Stores, links: Links, limited: Guard) -> Router:
+    """Return the routes of the page; `limited` counts who comes."""
 
     @get("/")
     async def show_form(request: AnyRequest) -> Response[str]:
@@ -55,7 +56,7 @@ def pages_router(orders: Orders, stores: Stores, links: Links) -> Router:
     return Router(
         PATH,
         route_handlers=[show_form, show_by_phone, show_by_link],
-        guards=[receiving(stores)],
+        guards=[receiving(stores), limited],
         exception_handlers=dressed(),
         include_in_schema=False,
     )

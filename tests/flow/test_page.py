@@ -209,3 +209,27 @@ async def test_an_error_of_ours_is_a_page_that_tells_nothing(
     answer = await fill_in(api)
     assert (answer.status_code, said(answer)) == (500, EN.text("unavailable.heading"))
     assert "track_orders" not in answer.text
+
+
+async def test_too_many_tries_are_said_in_the_shops_name_and_lose_nothing_that_was_entered(
+    database: str, secrets: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MIRROR_LIMIT_TRACKING", "2/60")
+    async with serving(database) as api:
+        answers = [await fill_in(api, lang="si") for _ in range(3)]
+    last = answers[-1]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert said(last) == SI.text("too_many.heading")
+    assert SI.text("too_many.wait", n=1) in last.text
+    assert "<span>Signature Kits</span>" in last.text
+    assert f'value="{PHONE}"' in last.text
+    assert 0 < int(last.headers["retry-after"]) <= 60
+
+
+async def test_too_many_guesses_are_a_page_too(database: str, secrets: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIRROR_LIMIT_GUESSES", "2/600")
+    async with serving(database) as api:
+        guesses = [await fill_in(api, phone="077 999 9999") for _ in range(3)]
+    assert [answer.status_code for answer in guesses] == [404, 404, 429]
+    assert said(guesses[-1]) == EN.text("too_many.heading")
+    assert f'value="{CODE}"' in guesses[-1].text
