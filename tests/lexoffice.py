@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -14,6 +16,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import httpx
 import msgspec
+import uvicorn
 
 from sync.columns import record_columns
 from sync.database import Database
@@ -36,7 +39,7 @@ FORGET = """
     delete from public.lexoffice_sync_logs;
 """
 Request = httpx.Request
-Answer = Callable[[Request], httpx.Response]
+Answer = Callable[[Request], httpx.Response | Awaitable[httpx.Response]]
 
 
 class FakeLexoffice:
@@ -58,7 +61,8 @@ class FakeLexoffice:
         await asyncio.sleep(0)
         self.arrivals.append(time.monotonic())
         self.requests.append(request)
-        return self.next.popleft()(request) if self.next else self.answer(request)
+        answer = self.next.popleft()(request) if self.next else self.answer(request)
+        return answer if isinstance(answer, httpx.Response) else await answer
 
     def answer(self, request: Request) -> httpx.Response:
         """Do what is asked."""
@@ -102,6 +106,27 @@ def breaks(error: type[httpx.HTTPError]) -> Answer:
         raise error("broken")
 
     return answer
+
+
+@asynccontextmanager
+async def serving_lexoffice(fake: FakeLexoffice) -> AsyncIterator[str]:
+    """Serve an account over HTTP, for daemons in processes of their own; give its address."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        body = (await receive())["body"]
+        url = f"http://lexoffice{scope['path']}?{scope['query_string'].decode()}"
+        answer = await fake.handle(httpx.Request(scope["method"], url, content=body, headers=scope["headers"]))
+        await send({"type": "http.response.start", "status": answer.status_code, "headers": []})
+        await send({"type": "http.response.body", "body": answer.content})
+
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1))
+        serving = asyncio.create_task(server.serve(sockets=[bound]))
+        try:
+            yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            await serving
 
 
 class Books:

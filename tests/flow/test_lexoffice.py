@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
+from rich.console import Console
 
+from api.watch import render
+from sync.daemon import Daemon
 from sync.database import connect
 from sync.lexoffice.api import Lexoffice
 from sync.lexoffice.push import Push
 from sync.lexoffice.pushes import Counts
-from sync.settings import Address
+from sync.report import print_status
+from sync.settings import Address, load_settings
 from sync.status import read_status
 from tests.factory import order_changed
-from tests.lexoffice import Books, breaks, fails, invoice, refusal, share
+from tests.flow.daemons import daemon
+from tests.flow.serving import until
+from tests.lexoffice import Books, breaks, fails, invoice, refusal, serving_lexoffice, share
 from tests.mirror import Mirror
 from tests.rest.gateway import both_doors
 
@@ -382,3 +390,51 @@ async def test_status_tells_of_the_books(books: Books) -> None:
     (told,) = (await read_status(books.database)).books
     assert (told.store, told.sent, told.refused, told.skipped, told.waiting) == ("default", 1, 1, 1, 0)
     assert told.last_refusal == "invoice RE-in_2: it is in USD, and Lexware Office keeps its books in EUR"
+    text = render(await read_status(books.database)).decode()
+    assert 'mirror_books{state="refused",store="default"} 1.0' in text
+    console = Console(width=200, record=True, file=io.StringIO())
+    print_status(console, await read_status(books.database))
+    said = console.export_text()
+    assert "Lexware Office, default: 1 invoices booked, 1 left out." in said
+    assert "1 refused, 0 to be corrected; see lexoffice_sync_logs. The last: invoice RE-in_2: it is in USD" in said
+
+
+async def test_a_daemon_that_is_killed_while_it_creates_leaves_one_voucher(address: Address, books: Books) -> None:
+    is_created = asyncio.Event()
+
+    async def hang(request: httpx.Request) -> httpx.Response:
+        books.fake.answer(request)
+        is_created.set()
+        await asyncio.sleep(60)
+        raise AssertionError("nobody waits for this")
+
+    async def is_settled() -> bool:
+        return str((await books.log())["status"]) == "sent"
+
+    books.fake.next += [books.fake.answer, hang]
+    async with serving_lexoffice(books.fake) as url:
+        variables = {"LEXOFFICE_API_KEY": "a-key", "LEXOFFICE_API_URL": url}
+        async with daemon(address, **variables) as killed:
+            await books.issue(invoice())
+            await asyncio.wait_for(is_created.wait(), 20)
+            killed.kill()
+            await killed.wait()
+        assert (await books.log())["requested_at"] is not None
+        await books.time_passes()
+        async with daemon(address, **variables) as living:
+            await until(is_settled)
+            living.terminate()
+            assert await asyncio.wait_for(living.wait(), 20) == 0
+    assert books.fake.numbers() == ["RE-in_1"]
+    assert books.fake.requests[0].headers["authorization"] == "Bearer a-key"
+
+
+async def test_a_daemon_without_a_key_books_nothing(books: Books) -> None:
+    settings = msgspec.structs.replace(load_settings(), poll_seconds=0.05)
+    await books.issue(invoice())
+    stop = asyncio.Event()
+    running = asyncio.create_task(Daemon(books.database, settings).run(stop))
+    await asyncio.sleep(0.5)
+    assert (await books.log())["attempts"] == 0
+    stop.set()
+    await running
