@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from sync.migrate import migrate
+from tests.bench.codes import measure_codes
 from tests.bench.growth import growth_of, measure_growth
 from tests.bench.memory import measure_memory
 from tests.bench.reports import measure_reports
@@ -62,6 +63,7 @@ class Measured(msgspec.Struct, frozen=True):
 
     rounds: list[Rates]
     growth: dict[str, list[float]]
+    codes: dict[str, float]
     memory: dict[str, float]
     reports: dict[str, float]
 
@@ -80,6 +82,7 @@ class Measured(msgspec.Struct, frozen=True):
             **{name: statistics.median(of_rounds) for name, of_rounds in self.ratios().items()},
             "growth": growth_of(self.growth),
             **{name: medians[name] for name in WAITS},
+            **self.codes,
             **self.memory,
             **self.reports,
         }
@@ -115,11 +118,13 @@ def measure(extent: Extent) -> Measured:
         for number in range(ROUNDS):
             sys.stderr.write(f"round {number + 1} of {ROUNDS}\n")
             rounds.append(measure_round(server, template, extent.round))
+        sys.stderr.write("a flood of codes\n")
+        codes = measure_codes(server, template, extent.round.count)
         sys.stderr.write(f"a backfill of {extent.backfilled:,} orders\n")
         memory = measure_memory(server, template, extent.backfilled)
         growth = measure_growth(server, extent.grown, extent.round.count, ROUNDS)
         sys.stderr.write(f"a shop of {extent.asked:,} orders, to be asked\n")
-        return Measured(rounds, growth, memory, asyncio.run(measure_reports(server, extent.asked)))
+        return Measured(rounds, growth, codes, memory, asyncio.run(measure_reports(server, extent.asked)))
 
 
 def show(measured: Measured) -> None:

@@ -40,6 +40,7 @@ TARGETS = {
     "apply_rtt5_vs_per_row": Target(20),
     "growth": Target(0.7),
     "daemon_rss_mb": Target(200, is_most=True),
+    "otp_flood_hooks_share": Target(0.4),
     "lag_p99_ms": Target(250, is_most=True),
     "track_vs_bare_route": Target(0.5),
     "track_p99_ms": Target(15, is_most=True),
