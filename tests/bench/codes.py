@@ -23,6 +23,7 @@ import bcrypt
 import psutil
 import uvloop
 
+from api.limits.quotas import OFF, variable
 from tests.bench import load, routes
 from tests.hooks import SECRET
 from tests.postgres import TestServer
@@ -75,7 +76,7 @@ def _beside(address: str, hooks: int) -> dict[str, float]:
 def _api(dsn: str) -> Iterator[tuple[str, psutil.Process]]:
     """Run the API behind a proxy that is trusted; give its address and its process. The texts go nowhere."""
     settings = {"DATABASE_URL": dsn, "VENDURE_HOOK_SECRETS": SECRET, "MIRROR_PORT": "0"}
-    environment = {**os.environ, **settings, "MIRROR_TRUSTED_PROXIES": "127.0.0.1"}
+    environment = {**os.environ, **settings, "MIRROR_TRUSTED_PROXIES": "127.0.0.1", variable("codes"): OFF}
     command = [sys.executable, "-m", "api"]
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True

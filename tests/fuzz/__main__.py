@@ -16,7 +16,7 @@ import structlog
 
 from sync.migrate import migrate
 from tests.flow.serving import SECRETS_VARIABLE, process
-from tests.fuzz.run import Findings, fuzz
+from tests.fuzz.run import NO_LIMITS, Findings, fuzz
 from tests.hooks import SECRET
 from tests.postgres import FORGETFUL, quick_folder, running_server
 
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    os.environ[SECRETS_VARIABLE] = SECRET
+    os.environ.update({SECRETS_VARIABLE: SECRET, **NO_LIMITS})
     with quick_folder() as folder, running_server(folder) as server:
         server.run(*FORGETFUL)
         database = server.create()
