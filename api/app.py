@@ -7,9 +7,13 @@ from contextlib import asynccontextmanager
 from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components
 
 from api.answers import exception_handlers
 from api.auth_hooks import send_sms_route
+from api.documented import SECURITY
+from api.edge.cors import Cors
 from api.edge.door import Door
 from api.edge.headers import SecurityHeaders
 from api.health import live, readiness_route
@@ -28,6 +32,7 @@ from api.tracking.orders import Orders
 from api.tracking.routes import tracking_routes
 from api.tracking.streams import Streams
 from api.tracking.watch import Watch
+from api.viewer import Viewer, viewer_router
 from api.watch import watch_routes
 from sync.database import Database
 from sync.intake import Intake
@@ -94,19 +99,29 @@ def create_app(settings: Settings) -> Litestar:
             Router("/", route_handlers=otp_routes(otp, edge), guards=[limits.codes()]),
             send_sms_route(otp_database, outbox, stores, edge, limits),
             live,
-            readiness_route(database),
+            readiness_route(database, lag_seconds=edge.ready_lag_seconds),
             *watch_routes(database, limits, metrics_token=settings.metrics_token),
         ],
         lifespan=[opened],
         exception_handlers=exception_handlers(),
         logging_config=None,
-        openapi_config=OpenAPIConfig(title="commerce-mirror", version=VERSION),
+        openapi_config=OpenAPIConfig(
+            title="commerce-mirror",
+            version=VERSION,
+            description="Takes a shop's hooks, proves phone numbers, tells customers where their order is.",
+            render_plugins=[Viewer(), JsonRenderPlugin()],
+            openapi_router=viewer_router(),
+            components=Components(security_schemes=SECURITY),
+        ),
         request_max_body_size=MAX_BODY_BYTES,
         # `stopping` is set by the server, once it is told to stop: whatever streams answers has to look.
         state=State({"max_connections": edge.max_connections, "stopping": asyncio.Event()}),
     )
     # Not a middleware of Litestar's, which would see no request that has no route.
     app.asgi_handler = Door(
-        app.asgi_handler, security=SecurityHeaders(hsts_seconds=edge.hsts_seconds), observe=observe_request
+        app.asgi_handler,
+        security=SecurityHeaders(hsts_seconds=edge.hsts_seconds),
+        cors=Cors(stores),
+        observe=observe_request,
     )
     return app

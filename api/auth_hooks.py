@@ -15,7 +15,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import QueryParameter
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from api.documented import TOO_LARGE, problems
+from api.documented import HOOK, TOO_LARGE, problems
 from api.limits.limits import Limits
 from api.problems import MalformedHookError, UnknownStoreError, UnpreparedSendSmsError
 from api.settings import EdgeSettings
@@ -82,6 +82,7 @@ def send_sms_route(
         status_code=200,
         request_max_body_size=MAX_BODY_BYTES,
         tags=["hooks"],
+        security=[{HOOK: []}],
         responses=problems(BadSignature, MalformedHookError, UnknownStoreError, UnpreparedSendSmsError, TOO_LARGE),
     )
     async def send_sms(request: Request[Any, Any, Any], store: StoreSlug = None) -> Response[SmsTaken]:

@@ -8,11 +8,24 @@ from http import HTTPStatus
 
 import msgspec
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.openapi.spec import Example
+from litestar.openapi.spec import Example, Reference, SecurityScheme
 
 from api.answers import MEDIA_TYPE, members
 from api.problems import HTTP_PROBLEMS, PROBLEMS, Problem, TooManyRequestsError
 from sync.errors import Retry
+
+HOOK, TOKEN, METRICS = "hookSignature", "customerToken", "metricsToken"
+SECURITY: dict[str, SecurityScheme | Reference] = {
+    HOOK: SecurityScheme(
+        type="apiKey",
+        name="webhook-signature",
+        security_scheme_in="header",
+        description="Standard Webhooks: webhook-id, webhook-timestamp and webhook-signature, over the raw body.",
+    ),
+    TOKEN: SecurityScheme(type="http", scheme="bearer", bearer_format="JWT", description="From /otp/verify."),
+    METRICS: SecurityScheme(type="http", scheme="bearer", description="The operator's MIRROR_METRICS_TOKEN."),
+}
+"""What lets one in, by the names that routes use."""
 
 TOO_LARGE = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 
@@ -51,4 +64,12 @@ def _response(kinds: list[Problem]) -> ResponseSpec:
 
 
 def _example(problem: Problem) -> dict[str, object]:
-    return members(problem, reason=problem.advice, wait=60, attempts_left=3, limit="guesses")
+    return members(
+        problem,
+        reason=problem.advice,
+        wait=60,
+        attempts_left=3,
+        limit="guesses",
+        pending=["20261120222000"],
+        lag_seconds=1234,
+    )

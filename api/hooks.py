@@ -10,7 +10,7 @@ from litestar import Request, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
-from api.documented import TOO_LARGE, problems
+from api.documented import HOOK, TOO_LARGE, problems
 from api.edge.door import STATE_ID
 from api.integrations import Integration, Integrations, Unprepared
 from api.limits.limits import Limits
@@ -38,6 +38,7 @@ def hook_route(integrations: Integrations, intake: Intake, limits: Limits, *, ma
         status_code=202,
         request_max_body_size=max_body_bytes,
         tags=["hooks"],
+        security=[{HOOK: []}],
         responses=problems(
             BadSignature, MalformedHookError, UnknownIntegrationError, UnpreparedIntegrationError, TOO_LARGE
         ),

@@ -15,6 +15,7 @@ from litestar.params import JSONBody
 from api.codes import Hashes, new_code, new_session
 from api.documented import TOO_LARGE, problems
 from api.gate import Gate
+from api.metrics import CODES
 from api.peers import requester
 from api.problems import (
     AttemptsUsedError,
@@ -44,6 +45,9 @@ VERIFY_SECONDS = 10.0
 KEEP_SECONDS = 20.0
 MAX_INSIDE = 64
 """So many wait for the database, at the most. Whoever comes then is sent away at once: no queue can grow."""
+
+STEPS = {"send": "asked", "joined": "joined", "refused": "refused"}
+"""What `mirror.request_otp` does → how metrics call it."""
 
 MAX_BODY_BYTES = 4096
 NO_STORE = {"Cache-Control": "no-store"}
@@ -131,6 +135,7 @@ class Otp:
             p_segments=segments(text),
             p_segment_price=self._outbox.segment_price,
         )
+        CODES.labels(STEPS[answer["outcome"]], answer["reason"] or "").inc()
         if answer["outcome"] == "refused":
             raise _refusal(answer)
         if answer["outcome"] == "send":
@@ -148,10 +153,12 @@ class Otp:
         if attempt["outcome"] == "locked":
             raise AttemptsUsedError
         if not await self._comparing.match(code, attempt["otp_hash"]):
+            CODES.labels("wrong", "").inc()
             raise WrongCodeError(attempt["attempts_left"])
         proved = await self._ask("verify_otp", VERIFY_SECONDS, p_session_id=entered.session_id)
         if not proved:
             raise CodeExpiredError
+        CODES.labels("proved", "").inc()
         if self._tokens is None:
             return Verified(verified=True)
         minted = self._tokens.mint(proved[0]["store_id"], proved[0]["phone"])

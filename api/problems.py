@@ -114,6 +114,22 @@ class MissingSchemaError(Exception):
     """The database answers, but it is not (or not fully) migrated."""
 
 
+class PendingMigrationsError(Exception):
+    """The database lacks migrations that this version has."""
+
+    def __init__(self, versions: list[str]) -> None:
+        super().__init__(", ".join(versions))
+        self.pending = versions
+
+
+class LaggingError(Exception):
+    """Events have waited longer than MIRROR_READY_LAG_SECONDS to be applied."""
+
+    def __init__(self, lag_seconds: float, allowed: int) -> None:
+        super().__init__(f"{lag_seconds:.0f} s, of {allowed} s")
+        self.lag_seconds = round(lag_seconds)
+
+
 class Problem(msgspec.Struct, frozen=True):
     """A kind of problem."""
 
@@ -230,6 +246,20 @@ PROBLEMS: dict[type[Exception], Problem] = {
         "missing-schema",
         "The database is not ready",
         "The database answers, but lacks the mirror's schema. Run `mirror migrate`.",
+    ),
+    PendingMigrationsError: Problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "pending-migrations",
+        "The database is older than the mirror",
+        "Migrations of this version were not applied. Run `mirror migrate`.",
+        extra={"pending": "pending"},
+    ),
+    LaggingError: Problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "lagging",
+        "Events wait too long",
+        "Hooks are taken, but not applied in time. Look whether the daemon (`mirror work`) runs, and at its log.",
+        extra={"lag_seconds": "lag_seconds"},
     ),
     BadSignature: Problem(
         HTTPStatus.UNAUTHORIZED,

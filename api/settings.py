@@ -75,6 +75,8 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """`MIRROR_TRUSTED_PROXIES`: whose word on whom a request comes from is taken (X-Forwarded-For)."""
     hsts_seconds: int
     """`MIRROR_HSTS_SECONDS`: for so long browsers come back by HTTPS only. 0: not said, for want of TLS in front."""
+    ready_lag_seconds: int
+    """`MIRROR_READY_LAG_SECONDS`: while an event waits longer to be applied, /health/ready says 503. 0: never."""
     quotas: Quotas
     """`MIRROR_LIMIT_TRACKING` and others, as in 60/600 (so many in so many seconds) or off: api/limits/quotas.py."""
     max_connections: int
@@ -96,6 +98,7 @@ def load_edge_settings() -> EdgeSettings:
         "streams_per_client": env.int("MIRROR_STREAMS_PER_CLIENT", 30, validate=validate.Range(1, 50_000)),
         "trusted_proxies": env.list("MIRROR_TRUSTED_PROXIES", [], subcast=str, validate=_are_networks),
         "hsts_seconds": env.int("MIRROR_HSTS_SECONDS", 0, validate=validate.Range(0, MAX_HSTS_SECONDS)),
+        "ready_lag_seconds": env.int("MIRROR_READY_LAG_SECONDS", 900, validate=validate.Range(0, 30 * 86_400)),
         "quotas": _load_quotas(env),
         "max_connections": env.int("MIRROR_MAX_CONNECTIONS", 1000, validate=validate.Range(1, 1_000_000)),
     }

@@ -44,6 +44,10 @@ class Stores:
         known = await self._known.get()
         return next(iter(known.values()), None) if slug is None else known.get(slug)
 
+    async def all(self) -> list[Store]:
+        """Return the stores; raise Retry if that cannot be known."""
+        return list((await self._known.get()).values())
+
     async def find_by_id(self, store_id: UUID) -> Store | None:
         """Return the store of this id; None if there is none; raise Retry if that cannot be known."""
         known = await self._known.get()

@@ -6,7 +6,7 @@ tells how many orders there are: it is there only with a token.
 """
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -20,9 +20,10 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from api.cached import Cached
-from api.documented import problems
+from api.documented import METRICS, problems
 from api.limits.limits import Limits
-from sync.database import Database
+from api.metrics import registry as counted
+from sync.database import Database, Row
 from sync.status import Books, Status, Watched, read_status
 
 ALARMS = ("silence", "hooks_not_sent", "reconcile_incomplete", "reconcile_refused")
@@ -32,6 +33,7 @@ ALARMS = ("silence", "hooks_not_sent", "reconcile_incomplete", "reconcile_refuse
 def watch_routes(database: Database, limits: Limits, *, metrics_token: str | None) -> list[HTTPRouteHandler]:
     """Return the routes; that of the metrics only if there is a token for it."""
     status = Cached(lambda: read_status(database))
+    texts = Cached(lambda: database.rows("get_sms_usage"))
 
     @get(
         "/health/sync",
@@ -47,29 +49,36 @@ def watch_routes(database: Database, limits: Limits, *, metrics_token: str | Non
         content = {"status": "degraded" if alarms else "ok", "alarms": alarms}
         return Response(content, status_code=503 if alarms else 200)
 
-    @get("/metrics", tags=["health"], media_type=CONTENT_TYPE_LATEST, responses=problems(HTTPStatus.UNAUTHORIZED))
+    @get(
+        "/metrics",
+        tags=["health"],
+        security=[{METRICS: []}],
+        media_type=CONTENT_TYPE_LATEST,
+        responses=problems(HTTPStatus.UNAUTHORIZED),
+    )
     async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
         """Say in Prometheus' text format how the mirror does. Send the token as `Authorization: Bearer …`."""
         given = request.headers.get("authorization", "").removeprefix("Bearer ")
         if not secrets.compare_digest(given.encode(), (metrics_token or "").encode()):
             await limits.unsigned(request, "metrics")
             raise NotAuthorizedException("The token of MIRROR_METRICS_TOKEN is missing, or is another one.")
-        return Response(render(await status.refreshed()), media_type=CONTENT_TYPE_LATEST)
+        return Response(render(await status.refreshed(), await texts.refreshed()), media_type=CONTENT_TYPE_LATEST)
 
     return [sync, metrics] if metrics_token else [sync]
 
 
-def render(status: Status) -> bytes:
-    """Return a status as Prometheus' text."""
+def render(status: Status, texts: Sequence[Row] = ()) -> bytes:
+    """Return a status, what texts cost, and what is counted here, as Prometheus' text."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Status(status))
-    text: bytes = generate_latest(registry)
+    registry.register(_Status(status, texts))
+    text: bytes = generate_latest(registry) + generate_latest(counted())
     return text
 
 
 class _Status(Collector):
-    def __init__(self, status: Status) -> None:
+    def __init__(self, status: Status, texts: Sequence[Row]) -> None:
         self._status = status
+        self._texts = texts
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         status = self._status
@@ -79,6 +88,7 @@ class _Status(Collector):
         yield _gauge("mirror_rows", "Rows by table; estimated where there are many.", "table", status.tables)
         yield _of_books(status.books)
         yield from _of_integrations(status.integrations)
+        yield from _of_texts(self._texts)
         alarms = GaugeMetricFamily("mirror_alarm", "1 while the alarm is on.", labels=("integration", "alarm"))
         on = {(alarm.integration, alarm.alarm) for alarm in status.alarms}
         for watched in status.integrations:
@@ -111,6 +121,19 @@ def _of_integrations(integrations: list[Watched]) -> Iterator[GaugeMetricFamily]
             for kind in ("missing", "stale", "gone", "never_sent", "differing"):
                 drift.add_metric((watched.slug, each.entity, kind), getattr(each, kind))
     yield from (silence, limit, drift)
+
+
+def _of_texts(texts: Sequence[Row]) -> Iterator[GaugeMetricFamily]:
+    for name, meaning, column in (
+        ("mirror_sms_spent_today", "What texts have cost in the day that is counted now.", "spent"),
+        ("mirror_sms_budget_today", "What they may cost.", "budget"),
+        ("mirror_sms_sent_today", "Texts in the day that is counted now.", "sent"),
+        ("mirror_sms_limit_today", "Texts that there may be.", "store_limit"),
+    ):
+        family = GaugeMetricFamily(name, meaning, labels=("store",))
+        for row in texts:
+            family.add_metric((row["store"],), float(row[column]))
+        yield family
 
 
 def _gauge(name: str, meaning: str, label: str, values: dict[str, int]) -> GaugeMetricFamily:

@@ -12,10 +12,12 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from tempfile import TemporaryDirectory
 from typing import cast
 
 import structlog
 
+from api.metrics import SHARED
 from api.sockets import HANDED_OVER, address_of
 from sync import links
 from sync.processes import SUPERVISED
@@ -46,7 +48,9 @@ class Workers:
         self._all: set[asyncio.subprocess.Process] = set()
         """Those that start, serve or end."""
         self._ending: set[asyncio.Task[None]] = set()
+        self._metrics = TemporaryDirectory(prefix="mirror-metrics-")
         self._environment = {
+            SHARED: self._metrics.name,
             **os.environ,
             HANDED_OVER: str(listening.fileno()),
             SUPERVISED: "1",
@@ -70,6 +74,7 @@ class Workers:
                 task.cancel()
             await asyncio.gather(tending, stopping, return_exceptions=True)
             await asyncio.gather(*(self._end(worker) for worker in self._all))
+            self._metrics.cleanup()
 
     async def _tend(self, roll: asyncio.Event, listening: Callable[[str], None]) -> None:
         begun = await asyncio.gather(*(self._begin() for _ in range(self._count)))

@@ -16,6 +16,7 @@ from litestar.types import ASGIApp, HTTPResponseStartEvent, Message, Receive, Se
 from structlog.contextvars import bind_contextvars
 
 from api.answers import MEDIA_TYPE, members
+from api.edge.cors import Cors
 from api.edge.headers import RawHeaders, SecurityHeaders
 from api.edge.ids import request_id
 from api.problems import UNAVAILABLE
@@ -36,8 +37,9 @@ Observe = Callable[[str, str, int, float], None]
 class Door:
     """An ASGI application around another."""
 
-    def __init__(self, app: ASGIApp, *, security: SecurityHeaders, observe: Observe) -> None:
+    def __init__(self, app: ASGIApp, *, security: SecurityHeaders, cors: Cors, observe: Observe) -> None:
         self._app = app
+        self._cors = cors
         self._security = security
         self._observe = observe
 
@@ -48,6 +50,8 @@ class Door:
         exchange = _Exchange(scope, send, self._security)
         began = time.perf_counter()
         try:
+            if self._cors.concerns(scope["path"]) and await exchange.is_preflight(self._cors):
+                return
             await exchange.handle(self._app, receive)
         finally:
             route = scope.get("path_template", "")
@@ -57,7 +61,7 @@ class Door:
 class _Exchange:
     """A request and its answer."""
 
-    __slots__ = ("_id", "_is_late", "_scope", "_security", "_send", "_task", "_timer", "status")
+    __slots__ = ("_id", "_is_late", "_origin", "_scope", "_security", "_send", "_task", "_timer", "status")
 
     def __init__(self, scope: Any, send: Send, security: SecurityHeaders) -> None:
         given = traceparent = None
@@ -71,9 +75,21 @@ class _Exchange:
         self._security = security
         self._id = request_id(given, traceparent)
         self._is_late = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._origin: RawHeaders = []
         self.status = 0
         scope["state"][STATE_ID] = self._id
         bind_contextvars(request_id=self._id)
+
+    async def is_preflight(self, cors: Cors) -> bool:
+        """Look what the sender's site may do; answer if that is all it asks."""
+        headers = dict(self._scope["headers"])
+        origin, query = headers.get(b"origin"), self._scope["query_string"]
+        if self._scope["method"] == "OPTIONS" and origin and b"access-control-request-method" in headers:
+            await cors.answer_preflight(origin, query, self._answer)
+            return True
+        self._origin = await cors.headers(origin, query)
+        return False
 
     async def handle(self, app: ASGIApp, receive: Receive) -> None:
         """Have the request answered; after ANSWER_SECONDS with 503, if nothing has been said until then."""
@@ -96,7 +112,8 @@ class _Exchange:
 
     async def _answer(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self._timer.cancel()  # what streams takes as long as it takes
+            if self._timer is not None:
+                self._timer.cancel()  # what streams takes as long as it takes
             self.status = message["status"]
             message["headers"] = self._headers(message)
         await self._send(message)
@@ -109,6 +126,7 @@ class _Exchange:
         names = {name for name, _ in own}
         own.append((b"x-request-id", self._id.encode()))
         own.extend(header for header in security if header[0] not in names)
+        own.extend(self._origin)
         if added := scope["state"].get(STATE_HEADERS):
             own.extend(added)
         return own

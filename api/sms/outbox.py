@@ -14,6 +14,7 @@ import httpx
 import msgspec
 import structlog
 
+from api.metrics import TEXTS, TEXTS_COST
 from api.settings import Route
 from api.sms.base import NotSent, Unavailable, Undeliverable
 from api.sms.segments import segments
@@ -99,6 +100,8 @@ class Outbox:
         except SyncError as error:
             log.warning("sms.not_begun", delivery=str(sms.delivery_id), reason=error.reason)
             outcome = Outcome("failed", self._routes[0].name, Decimal(0), error.reason)
+        TEXTS.labels(outcome.driver, outcome.outcome).inc()
+        TEXTS_COST.labels(outcome.driver).inc(float(outcome.cost))
         await self._settle(sms, outcome)
         return outcome
 

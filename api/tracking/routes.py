@@ -15,7 +15,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import HeaderParameter, PathParameter, QueryParameter
 from litestar.types import ASGIApp
 
-from api.documented import problems
+from api.documented import TOKEN, problems
 from api.peers import requester
 from api.problems import BadTokenError, ExpiredLinkError, TooManyStreamsError, UnknownOrderError
 from api.settings import Network
@@ -54,6 +54,7 @@ def tracking_routes(orders: Orders, streams: Streams, proxies: Sequence[Network]
     @get(
         "/orders/{code:str}",
         tags=["tracking"],
+        security=[{TOKEN: []}, {}],
         responses=problems(UnknownOrderError, BadTokenError, ExpiredLinkError),
     )
     async def track_order(
@@ -66,6 +67,7 @@ def tracking_routes(orders: Orders, streams: Streams, proxies: Sequence[Network]
     @get(
         "/orders/{code:str}/events",
         tags=["tracking"],
+        security=[{TOKEN: []}, {}],
         dependencies={"asked": Provide(ask)},
         responses={
             200: ResponseSpec(str, description="Events, each a TrackedOrder.", media_type=MEDIA_TYPE),
