@@ -21,11 +21,13 @@ set search_path = ''
 as $$
     select encode(sha256(convert_to(jsonb_build_array(
         p_invoice.number, extract(epoch from p_invoice.issued_at), p_invoice.currency,
-        trim_scale(p_invoice.total), trim_scale(p_invoice.tax), p_invoice.tax_breakdown
+        trim_scale(p_invoice.total), trim_scale(p_invoice.tax)
     )::text, 'UTF8')), 'hex')
 $$;
 
-comment on function mirror.invoice_hash(public.invoices) is 'SHA-256 of what of an invoice is booked: number, time and amounts.';
+comment on function mirror.invoice_hash(public.invoices) is
+'SHA-256 of what is booked of an invoice: number, time, total and tax. Not of its breakdown: Stripe tells a rate at one time and '
+'leaves it out at another.';
 revoke execute on function mirror.invoice_hash(public.invoices) from public;
 grant execute on function mirror.invoice_hash(public.invoices) to service_role;
 

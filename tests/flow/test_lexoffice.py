@@ -306,6 +306,18 @@ async def test_an_invoice_that_is_voided_after_it_was_booked_is_to_be_corrected(
     assert await books.push().run() == Counts()
 
 
+async def test_what_is_booked_is_to_be_corrected_only_if_its_amounts_change(books: Books) -> None:
+    await books.issue(invoice())
+    await books.push().run()
+    await books.issue(invoice(version=1, status="uncollectible", tax_breakdown=[share(None, "100.00", "19.00")]))
+    assert (await books.log())["status"] == "sent"
+    await books.issue(invoice(version=2, total=Decimal("120.00")))
+    log = await books.log()
+    assert (log["status"], log["reason"]) == (
+        "to_correct", "it has another number, date or amounts than were booked"
+    )  # fmt: skip
+
+
 async def test_an_invoice_that_is_voided_while_it_is_booked_is_to_be_corrected(books: Books) -> None:
     await books.issue(invoice())
 
