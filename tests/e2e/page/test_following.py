@@ -23,6 +23,8 @@ CODE, PHONE = "K3QTXZ5VN8PL2M4W", "077 123 4567"
 LINK_SECRET = "whsec_" + "bGlua3Mg" * 4
 CONFIRMED, DISPATCHED = "We have your order", "Your order is on its way to you"
 
+expect.set_options(timeout=20_000)  # of milliseconds, where other tests keep the machine busy
+
 
 @pytest.fixture
 async def browser() -> AsyncIterator[Browser]:
