@@ -114,7 +114,7 @@ create trigger touch_updated_at before update on mirror.sync_receipts
 for each row execute function mirror.touch_updated_at();
 
 create unlogged table mirror.sync_seen (
-    run_id uuid not null references mirror.sync_runs (id) on delete cascade,
+    run_id uuid not null,
     entity text not null,
     source_id text not null,
     slice integer not null,

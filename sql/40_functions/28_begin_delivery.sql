@@ -26,6 +26,7 @@ begin
 end
 $$;
 
-comment on function mirror.begin_delivery(uuid[]) is 'Gives placed orders their delivery status, and the history its beginning.';
+comment on function mirror.begin_delivery(uuid[]) is
+'Gives orders that are placed by now their delivery status, and the history its beginning, unless they have them.';
 revoke execute on function mirror.begin_delivery(uuid[]) from public;
 grant execute on function mirror.begin_delivery(uuid[]) to service_role;

@@ -17,6 +17,115 @@ create type mirror.customer_columns as (
     source_hash text []
 );
 
+
+create type mirror.written_customer as (
+    id uuid,
+    source_id text,
+    email text,
+    is_active boolean,
+    was_there boolean
+);
+
+create function mirror.fresh_addresses(p_store_id uuid, p_emails text[]) returns text[]
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+    return array(
+        select f.email
+        from (
+            select lower(r.email) as email
+            from unnest(p_emails) as r (email)
+            where r.email is not null
+            group by lower(r.email)
+            having count(*) = 1
+        ) as f
+        left join lateral (
+            select true as is_there
+            from public.customers as c
+            where c.store_id = p_store_id and c.email = f.email
+            limit 1 -- one look-up each, see mirror.lock_customers
+        ) as known on true
+        where known.is_there is null
+    );
+end
+$$;
+
+comment on function mirror.fresh_addresses(uuid, text[]) is
+'Those of these e-mail addresses that stand there once and that no customer of the store has: who brings one may be active '
+'from the start.';
+revoke execute on function mirror.fresh_addresses(uuid, text[]) from public;
+grant execute on function mirror.fresh_addresses(uuid, text[]) to service_role;
+
+create function mirror.write_customers(
+    p_store_id uuid,
+    p_source public.commerce_engine,
+    p_customers mirror.customer_columns,
+    p_fresh text[]
+) returns setof mirror.written_customer
+language plpgsql
+set search_path = ''
+as $$
+begin
+    return query
+    insert into public.customers as c (
+        store_id, source, source_id, source_version, email, phone_number, phone_as_entered, phone_verified,
+        title, first_name, last_name, has_account, email_verified, marketing_consent, group_names,
+        custom_fields, registered_at, is_active, source_hash
+    )
+    select
+        p_store_id, p_source, r.source_id, r.source_version, lower(r.email), r.phone_number,
+        r.phone_as_entered, coalesce(r.phone_verified, false), r.title, r.first_name, r.last_name,
+        coalesce(r.has_account, false), coalesce(r.email_verified, false),
+        coalesce(r.marketing_consent, false), array(select json_array_elements_text(r.group_names::json)),
+        coalesce(r.custom_fields, '{}'), r.registered_at,
+        r.email is null or (lower(r.email) in (select f.email from unnest(p_fresh) as f (email))) is true, r.source_hash
+    from unnest(
+        p_customers.source_id, p_customers.source_version, p_customers.email, p_customers.phone_number,
+        p_customers.phone_as_entered, p_customers.phone_verified, p_customers.title, p_customers.first_name,
+        p_customers.last_name, p_customers.has_account, p_customers.email_verified,
+        p_customers.marketing_consent, p_customers.group_names, p_customers.custom_fields,
+        p_customers.registered_at, p_customers.source_hash
+    ) as r (
+        source_id, source_version, email, phone_number, phone_as_entered, phone_verified, title, first_name,
+        last_name, has_account, email_verified, marketing_consent, group_names, custom_fields, registered_at,
+        source_hash
+    )
+    order by r.source_id
+    on conflict (store_id, source, source_id) do update set
+        source_version = excluded.source_version,
+        email = excluded.email,
+        phone_number = excluded.phone_number,
+        phone_as_entered = excluded.phone_as_entered,
+        phone_verified = excluded.phone_verified,
+        title = excluded.title,
+        first_name = excluded.first_name,
+        last_name = excluded.last_name,
+        has_account = excluded.has_account,
+        email_verified = excluded.email_verified,
+        marketing_consent = excluded.marketing_consent,
+        group_names = excluded.group_names,
+        custom_fields = excluded.custom_fields,
+        registered_at = excluded.registered_at,
+        source_hash = excluded.source_hash,
+        -- A deletion that is newer than this state stands: a late update cannot resurrect.
+        deleted_at = case when c.deleted_at > excluded.source_version then c.deleted_at end,
+        is_active = case
+            when c.deleted_at > excluded.source_version then false
+            when excluded.email is null then true
+            else c.is_active and c.email is not distinct from excluded.email
+        end
+    where c.source_version < excluded.source_version
+    returning c.id, c.source_id, c.email::text, c.is_active, c.xmax <> 0;
+end
+$$;
+
+comment on function mirror.write_customers(uuid, public.commerce_engine, mirror.customer_columns, text[]) is
+'Writes the rows of customers where they are newer than what is there, and returns those: part of upsert_customers. New ones '
+'with an address of p_fresh are active.';
+revoke execute on function mirror.write_customers(uuid, public.commerce_engine, mirror.customer_columns, text[]) from public;
+grant execute on function mirror.write_customers(uuid, public.commerce_engine, mirror.customer_columns, text[]) to service_role;
+
 create function mirror.upsert_customers(p_integration_id uuid, p_records jsonb) returns integer
 language plpgsql
 set search_path = ''
@@ -30,7 +139,8 @@ declare
     v_source public.commerce_engine;
     v_known jsonb;
     v_deleted text[];
-    v_written uuid[];
+    v_written mirror.written_customer[];
+    v_ids uuid[];
     v_emails text[];
     v_actor text;
     v_was_overtaken boolean;
@@ -38,6 +148,9 @@ begin
     select store_id, engine into strict v_store_id, v_source
     from mirror.integrations
     where id = p_integration_id;
+    if v_customers.source_id is null or v_customers.source_id = '{}' then
+        return 0;
+    end if;
     v_actor := mirror.act_as('engine:' || v_source);
     perform mirror.take_turn();
 
@@ -57,68 +170,36 @@ begin
         ) as found
     ) as known;
 
-    with written as (
-        insert into public.customers as c (
-            store_id, source, source_id, source_version, email, phone_number, phone_as_entered, phone_verified,
-            title, first_name, last_name, has_account, email_verified, marketing_consent, group_names,
-            custom_fields, registered_at, is_active, source_hash
-        )
-        select
-            v_store_id, v_source, r.source_id, r.source_version, lower(r.email), r.phone_number,
-            r.phone_as_entered, coalesce(r.phone_verified, false), r.title, r.first_name, r.last_name,
-            coalesce(r.has_account, false), coalesce(r.email_verified, false),
-            coalesce(r.marketing_consent, false), mirror.text_array(r.group_names),
-            coalesce(r.custom_fields, '{}'), r.registered_at, r.email is null, r.source_hash
-        from unnest(
-            v_customers.source_id, v_customers.source_version, v_customers.email, v_customers.phone_number,
-            v_customers.phone_as_entered, v_customers.phone_verified, v_customers.title, v_customers.first_name,
-            v_customers.last_name, v_customers.has_account, v_customers.email_verified,
-            v_customers.marketing_consent, v_customers.group_names, v_customers.custom_fields,
-            v_customers.registered_at, v_customers.source_hash
-        ) as r (
-            source_id, source_version, email, phone_number, phone_as_entered, phone_verified, title, first_name,
-            last_name, has_account, email_verified, marketing_consent, group_names, custom_fields, registered_at,
-            source_hash
-        )
-        order by r.source_id
-        on conflict (store_id, source, source_id) do update set
-            source_version = excluded.source_version,
-            email = excluded.email,
-            phone_number = excluded.phone_number,
-            phone_as_entered = excluded.phone_as_entered,
-            phone_verified = excluded.phone_verified,
-            title = excluded.title,
-            first_name = excluded.first_name,
-            last_name = excluded.last_name,
-            has_account = excluded.has_account,
-            email_verified = excluded.email_verified,
-            marketing_consent = excluded.marketing_consent,
-            group_names = excluded.group_names,
-            custom_fields = excluded.custom_fields,
-            registered_at = excluded.registered_at,
-            source_hash = excluded.source_hash,
-            -- A deletion that is newer than this state stands: a late update cannot resurrect.
-            deleted_at = case when c.deleted_at > excluded.source_version then c.deleted_at end,
-            is_active = case
-                when c.deleted_at > excluded.source_version then false
-                when excluded.email is null then true
-                else c.is_active and c.email is not distinct from excluded.email
-            end
-        where c.source_version < excluded.source_version
-        returning c.id, c.source_id, c.email, c.xmax <> 0 as was_there
-    )
+    -- Who is the first to have an address is active from the start, which saves choosing. Only where all are new: what was locked
+    -- above would be locked once more by the block. If another transaction brings the same address, we wait for it and choose.
+    if v_known = '{}' then
+        begin
+            v_written := array(
+                select w
+                from mirror.write_customers(
+                    v_store_id, v_source, v_customers, mirror.fresh_addresses(v_store_id, v_customers.email)
+                ) as w
+            );
+        exception when unique_violation then
+            v_written := null;
+        end;
+    end if;
+    if v_written is null then
+        v_written := array(select w from mirror.write_customers(v_store_id, v_source, v_customers, '{}') as w);
+    end if;
+
     select
         array_agg(distinct w.id),
         array_agg(distinct e.email) filter (
-            where e.email is not null
+            where e.email is not null and (w.was_there or not w.is_active)
             and (w.email is distinct from (v_known ->> w.source_id) or w.source_id = any(v_deleted))
         ),
         bool_or(w.was_there and not v_known ? w.source_id)
-    into v_written, v_emails, v_was_overtaken
-    from written as w
-    cross join lateral (values (w.email::text), (v_known ->> w.source_id)) as e (email);
+    into v_ids, v_emails, v_was_overtaken
+    from unnest(v_written) as w
+    cross join lateral (values (w.email), (v_known ->> w.source_id)) as e (email);
 
-    if v_written is null then
+    if v_ids is null then
         perform mirror.act_as(v_actor);
         return 0;
     end if;
@@ -130,20 +211,20 @@ begin
     if v_emails is not null then
         perform mirror.activate_customers(v_store_id, v_emails);
     end if;
-    perform mirror.replace_addresses(v_store_id, v_source, v_written, v_addresses);
+    perform mirror.replace_addresses(v_store_id, v_source, v_ids, v_addresses);
     -- An order that was placed under the customer's address is reached under the new one.
     if v_emails is not null then
         update public.customer_orders_summary as o
         set contact_email = c.email
         from public.customers as c
         where
-            c.id = any(v_written) and o.customer_id = c.id
+            c.id = any(v_ids) and o.customer_id = c.id
             and o.contact_email is not distinct from (v_known ->> c.source_id)
             and o.contact_email is distinct from c.email;
     end if;
-    perform mirror.link_customers(v_store_id, v_written);
+    perform mirror.link_customers(v_store_id, v_ids);
     perform mirror.act_as(v_actor);
-    return cardinality(v_written);
+    return cardinality(v_ids);
 end
 $$;
 

@@ -29,3 +29,13 @@ create type mirror.order_columns as (
     cancelled_at timestamptz [],
     source_hash text []
 );
+
+create type mirror.written_orders as (
+    id uuid [],
+    source_id text [],
+    source_version timestamptz [],
+    currency text [],
+    is_new boolean []
+);
+comment on type mirror.written_orders is
+'The orders that a call of upsert_orders wrote: what their parts take from them, so that nobody looks them up again.';

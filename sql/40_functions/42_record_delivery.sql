@@ -10,7 +10,7 @@ create type mirror.stage_columns as (
 create function mirror.record_delivery(
     p_store_id uuid,
     p_source public.commerce_engine,
-    p_orders uuid[],
+    p_written mirror.written_orders,
     p_told mirror.order_columns,
     p_stages mirror.stage_columns
 ) returns void
@@ -19,31 +19,41 @@ set search_path = ''
 as $$
 declare
     v_before jsonb;
-    v_commanded uuid[];
+    v_commanded uuid[] := '{}';
     v_orders uuid[];
 begin
     -- Orders of which the engine was told something, or is to be.
-    v_commanded := array(select distinct c.order_summary_id from mirror.outbox as c where c.order_summary_id = any(p_orders));
+    if false = any(p_written.is_new) then
+        v_commanded := array(select distinct c.order_summary_id from mirror.outbox as c where c.order_summary_id = any(p_written.id));
+    end if;
 
     -- Of most orders the engine tells no more than that they were placed, or what it told before: they are as they should be.
     v_orders := array(
         select o.id
-        from unnest(p_told.source_id, p_told.delivery_stage, p_told.tracking_number, p_told.carrier)
-            as r (source_id, stage, tracking_number, carrier)
-        cross join lateral (
-            select k.id, k.source_delivery_stage, k.source_tracking_number, d.carrier
+        from (
+            select w.id, w.is_new, r.*
+            from unnest(p_told.source_id, p_told.delivery_stage, p_told.tracking_number, p_told.carrier)
+                as r (source_id, stage, tracking_number, carrier)
+            full join unnest(p_written.id, p_written.source_id, p_written.is_new) as w (id, source_id, is_new)
+                on w.source_id = r.source_id
+            offset 0 -- hashed, see mirror.replace_order_items
+        ) as o
+        left join lateral (
+            select k.source_delivery_stage, k.source_tracking_number, d.carrier
             from public.customer_orders_summary as k
             left join public.order_delivery_status as d on d.order_summary_id = k.id
-            where k.store_id = p_store_id and k.source = p_source and k.source_id = r.source_id
-            offset 0 -- one look-up each, see mirror.replace_order_items
-        ) as o
+            where k.id = o.id and not o.is_new
+            offset 0
+        ) as known on true
         where
-            (o.id in (select w.id from unnest(p_orders) as w (id))) is true -- hashed; `= any` compares with each
+            o.id is not null
             and (
-                r.stage is distinct from 'ORDER_CONFIRMED'
-                or (o.source_delivery_stage, o.source_tracking_number, o.carrier)
-                is distinct from (r.stage, r.tracking_number, r.carrier)
-                or r.source_id in (
+                o.stage is distinct from 'ORDER_CONFIRMED'
+                or o.is_new and o.carrier is not null
+                or not o.is_new
+                and (known.source_delivery_stage, known.source_tracking_number, known.carrier)
+                is distinct from (o.stage, o.tracking_number, o.carrier)
+                or o.source_id in (
                     select c.order_source_id
                     from unnest(p_stages.order_source_id, p_stages.source_id) as c (order_source_id, source_id)
                     where c.source_id <> 'placed'
@@ -168,11 +178,13 @@ begin
 end
 $$;
 
-comment on function mirror.record_delivery(uuid, public.commerce_engine, uuid[], mirror.order_columns, mirror.stage_columns) is
-'Brings delivery status and its history up to what the engine tells of the orders p_orders: part of upsert_orders.';
+comment on function mirror.record_delivery(
+    uuid, public.commerce_engine, mirror.written_orders, mirror.order_columns, mirror.stage_columns
+) is
+'Brings delivery status and its history up to what the engine tells of the orders p_written: part of upsert_orders.';
 revoke execute on function mirror.record_delivery(
-    uuid, public.commerce_engine, uuid[], mirror.order_columns, mirror.stage_columns
+    uuid, public.commerce_engine, mirror.written_orders, mirror.order_columns, mirror.stage_columns
 ) from public;
 grant execute on function mirror.record_delivery(
-    uuid, public.commerce_engine, uuid[], mirror.order_columns, mirror.stage_columns
+    uuid, public.commerce_engine, mirror.written_orders, mirror.order_columns, mirror.stage_columns
 ) to service_role;

@@ -7,12 +7,17 @@ declare
         := jsonb_populate_record(null::mirror.order_columns, p_records -> 'orders');
     v_store_id uuid;
     v_source public.commerce_engine;
-    v_written uuid[];
+    v_items mirror.item_columns
+        := jsonb_populate_record(null::mirror.item_columns, p_records -> 'items');
+    v_written mirror.written_orders;
     v_actor text;
 begin
     select store_id, engine into strict v_store_id, v_source
     from mirror.integrations
     where id = p_integration_id;
+    if v_orders.source_id is null or v_orders.source_id = '{}' then
+        return 0;
+    end if;
     v_actor := mirror.act_as('engine:' || v_source);
     perform mirror.take_turn();
 
@@ -49,8 +54,8 @@ begin
             v_store_id, v_source, r.source_id, r.source_version, c.id, r.order_code, r.order_state, r.order_date,
             coalesce(r.delivery_stage, 'ORDER_CONFIRMED'), r.tracking_number, r.payment_method, r.currency,
             r.sub_total, r.shipping, r.tax, r.discount, r.total, r.total_with_tax, r.total_paid,
-            r.total_refunded, mirror.text_array(r.coupon_codes), r.shipping_method, r.shipping_address,
-            r.billing_address, r.contact_name, r.contact_phone,
+            r.total_refunded, array(select json_array_elements_text(r.coupon_codes::json)),
+            r.shipping_method, r.shipping_address, r.billing_address, r.contact_name, r.contact_phone,
             coalesce(lower(r.contact_email), c.email),
             coalesce(r.custom_fields, '{}'), r.cancelled_at,
             coalesce(r.delivery_stage, 'ORDER_CONFIRMED'), r.tracking_number, r.source_hash
@@ -104,27 +109,30 @@ begin
             -- A deletion that is newer than this state stands: a late update cannot resurrect.
             deleted_at = case when o.deleted_at > excluded.source_version then o.deleted_at end
         where o.source_version < excluded.source_version
-        returning o.id
+        returning o.id, o.source_id, o.source_version, o.currency, o.xmax = 0 as is_new
     )
-    select array_agg(id) into v_written from written;
+    select array_agg(w.id), array_agg(w.source_id), array_agg(w.source_version), array_agg(w.currency::text),
+        array_agg(w.is_new)
+    into v_written
+    from written as w;
 
-    if v_written is null then
+    if v_written.id is null then
         perform mirror.act_as(v_actor);
         return 0;
     end if;
-    perform mirror.replace_order_items(
-        v_store_id, v_source, v_written,
-        jsonb_populate_record(null::mirror.item_columns, p_records -> 'items')
-    );
+    perform mirror.replace_order_items(v_store_id, v_written, v_items);
     perform mirror.record_delivery(
-        v_store_id, v_source, v_written,
-        v_orders,
-        jsonb_populate_record(null::mirror.stage_columns, p_records -> 'stages')
+        v_store_id, v_source, v_written, v_orders, jsonb_populate_record(null::mirror.stage_columns, p_records -> 'stages')
     );
-    perform mirror.record_money(v_store_id, v_source, v_written, p_records);
-    perform mirror.batch_pre_orders(v_written);
+    perform mirror.record_money(v_store_id, v_source, v_written.id, p_records);
+    -- Most stores batch no order but those with a pre-order among their lines.
+    if true = any(v_items.is_pre_order) or exists (
+        select from public.stores as s where s.id = v_store_id and s.batches_all_orders
+    ) then
+        perform mirror.batch_pre_orders(v_written.id);
+    end if;
     perform mirror.act_as(v_actor);
-    return cardinality(v_written);
+    return cardinality(v_written.id);
 end
 $$;
 

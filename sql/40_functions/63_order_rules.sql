@@ -21,7 +21,25 @@ set search_path = ''
 as $$
 begin
     if exists (select from after as a where a.order_code is not null) then
-        perform mirror.begin_delivery(array_agg(a.id)) from after as a where a.order_code is not null;
+        -- As mirror.begin_delivery, but nobody can have begun it: the orders are only just there.
+        insert into public.order_delivery_status (
+            store_id, order_summary_id, order_code, stage, tracking_number, updated_by, is_cancelled, confirmed_at
+        )
+        select
+            a.store_id, a.id, a.order_code, a.delivery_stage, a.tracking_number, a.source::text,
+            a.cancelled_at is not null or a.deleted_at is not null, a.order_date
+        from after as a
+        where a.order_code is not null;
+
+        insert into public.order_delivery_status_events (
+            store_id, order_summary_id, order_code, stage, updated_by, actor, source_id, updated_at
+        )
+        select
+            a.store_id, a.id, a.order_code, 'ORDER_CONFIRMED', a.source::text, (select mirror.current_actor()), 'placed',
+            a.order_date
+        from after as a
+        where a.order_code is not null;
+
         perform mirror.refresh_customer_statistics(array_agg(distinct a.customer_id))
         from after as a
         where a.customer_id is not null;

@@ -87,6 +87,20 @@ comment on function mirror.begin_run(uuid, text, json, uuid, double precision, b
 revoke execute on function mirror.begin_run(uuid, text, json, uuid, double precision, boolean) from public;
 grant execute on function mirror.begin_run(uuid, text, json, uuid, double precision, boolean) to service_role;
 
+create function mirror.forget_seen() returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+    delete from mirror.sync_seen as s where s.run_id = old.id;
+    return null;
+end
+$$;
+
+comment on function mirror.forget_seen() is
+'Trigger: what a run has met goes with the run. A foreign key would look the run up for each customer and order.';
+revoke execute on function mirror.forget_seen() from public;
+
 create function mirror.require_run(p_run_id uuid, p_claim uuid) returns mirror.sync_runs
 language plpgsql stable
 set search_path = ''

@@ -124,9 +124,10 @@ language plpgsql stable
 set search_path = ''
 as $$
 declare
-    v_entity constant text := p_slice ->> 'entity';
-    v_read_at constant timestamptz := p_slice ->> 'read_at';
-    v_listed mirror.fingerprint_columns := json_populate_record(null::mirror.fingerprint_columns, p_slice -> 'listed');
+    v_slice constant jsonb := p_slice; -- parsed once
+    v_entity constant text := v_slice ->> 'entity';
+    v_read_at constant timestamptz := v_slice ->> 'read_at';
+    v_listed mirror.fingerprint_columns := jsonb_populate_record(null::mirror.fingerprint_columns, v_slice -> 'listed');
     v_run mirror.sync_runs;
     v_ids text[];
     v_hashes text[];
@@ -166,7 +167,7 @@ comment on function mirror.compare_slice(uuid, json) is
 revoke execute on function mirror.compare_slice(uuid, json) from public;
 grant execute on function mirror.compare_slice(uuid, json) to service_role;
 
-create function mirror.verify_slice(p_integration_id uuid, p_slice json) returns table (
+create function mirror.verify_slice(p_integration_id uuid, p_slice jsonb) returns table (
     source_id text,
     outcome text,
     reason text,
@@ -179,8 +180,8 @@ as $$
 declare
     v_entity constant text := p_slice ->> 'entity';
     v_read_at constant timestamptz := p_slice ->> 'read_at';
-    v_listed mirror.fingerprint_columns := json_populate_record(null::mirror.fingerprint_columns, p_slice -> 'listed');
-    v_told mirror.told_columns := json_populate_record(null::mirror.told_columns, p_slice -> 'told');
+    v_listed mirror.fingerprint_columns := jsonb_populate_record(null::mirror.fingerprint_columns, p_slice -> 'listed');
+    v_told mirror.told_columns := jsonb_populate_record(null::mirror.told_columns, p_slice -> 'told');
 begin
     return query
     with judged as (
@@ -230,11 +231,11 @@ begin
 end
 $$;
 
-comment on function mirror.verify_slice(uuid, json) is
+comment on function mirror.verify_slice(uuid, jsonb) is
 'What stands here of each entity of a slice, against what the engine told: written, unchanged, skipped, vanished (listed, '
 'and then gone), tombstoned, or rejected with the reason. p_slice as write_slice takes it.';
-revoke execute on function mirror.verify_slice(uuid, json) from public;
-grant execute on function mirror.verify_slice(uuid, json) to service_role;
+revoke execute on function mirror.verify_slice(uuid, jsonb) from public;
+grant execute on function mirror.verify_slice(uuid, jsonb) to service_role;
 
 create function mirror.move_cursor(p_run_id uuid, p_entity text) returns void
 language plpgsql
@@ -272,10 +273,12 @@ set search_path = ''
 as $$
 declare
     v_run mirror.sync_runs := mirror.require_run(p_run_id, p_claim);
-    v_entity constant text := p_slice ->> 'entity';
-    v_slice constant integer := p_slice ->> 'slice';
-    v_read_at constant timestamptz := p_slice ->> 'read_at';
-    v_listed mirror.fingerprint_columns := json_populate_record(null::mirror.fingerprint_columns, p_slice -> 'listed');
+    v_part constant jsonb := p_slice; -- parsed once
+    v_entity constant text := v_part ->> 'entity';
+    v_slice constant integer := v_part ->> 'slice';
+    v_read_at constant timestamptz := v_part ->> 'read_at';
+    v_listed constant text[] := array(select jsonb_array_elements_text(v_part #> '{listed,source_id}'));
+    v_new integer;
     v_receipt mirror.sync_receipts;
 begin
     if p_records is not null then
@@ -283,23 +286,26 @@ begin
     end if;
     insert into mirror.sync_seen (run_id, entity, source_id, slice)
     select p_run_id, v_entity, l.source_id, v_slice
-    from unnest(v_listed.source_id) as l (source_id)
+    from unnest(v_listed) as l (source_id)
     order by l.source_id
     on conflict do nothing;
+    get diagnostics v_new = row_count;
+    if v_new < cardinality(v_listed) then -- some were met before, be it in this slice, written once more
+        select count(*) into v_new
+        from unnest(v_listed) as l (source_id)
+        inner join mirror.sync_seen as s
+            on s.run_id = p_run_id and s.entity = v_entity and s.source_id = l.source_id and s.slice = v_slice;
+    end if;
 
     insert into mirror.sync_receipts as r (
         run_id, entity, slice, read_at, next_position, counted, listed, written, unchanged, skipped, vanished, tombstoned, rejected,
         source_hash, content_hash, written_ids, tombstoned_ids, found, differing
     )
     select
-        p_run_id, v_entity, v_slice, v_read_at, p_slice ->> 'next_position',
+        p_run_id, v_entity, v_slice, v_read_at, v_part ->> 'next_position',
         -- What was found gone nobody counted: of that, only what is there after all is the engine's.
-        coalesce((p_slice ->> 'counted')::integer, count(*) filter (where v.outcome <> 'tombstoned')::integer),
-        (
-            select count(*) from unnest(v_listed.source_id) as l (source_id)
-            inner join mirror.sync_seen as s
-                on s.run_id = p_run_id and s.entity = v_entity and s.source_id = l.source_id and s.slice = v_slice
-        ),
+        coalesce((v_part ->> 'counted')::integer, count(*) filter (where v.outcome <> 'tombstoned')::integer),
+        v_new,
         count(*) filter (where v.outcome = 'written'),
         count(*) filter (where v.outcome = 'unchanged'),
         count(*) filter (where v.outcome = 'skipped'),
@@ -312,13 +318,13 @@ begin
             filter (where v.outcome <> 'skipped')),
         coalesce(array_agg(v.source_id order by v.source_id) filter (where v.outcome = 'written'), '{}'),
         coalesce(array_agg(v.source_id order by v.source_id) filter (where v.outcome in ('vanished', 'tombstoned')), '{}'),
-        coalesce((p_slice -> 'found')::jsonb, '[]'),
+        coalesce(v_part -> 'found', '[]'),
         coalesce(
             jsonb_agg(jsonb_build_object('source_id', v.source_id, 'reason', v.reason) order by v.source_id)
             filter (where v.outcome = 'rejected'),
             '[]'
         )
-    from mirror.verify_slice(v_run.integration_id, p_slice) as v
+    from mirror.verify_slice(v_run.integration_id, v_part) as v
     on conflict (run_id, entity, slice) where not is_superseded do update set
         read_at = excluded.read_at, next_position = excluded.next_position, counted = excluded.counted, listed = excluded.listed,
         written = excluded.written, unchanged = excluded.unchanged, skipped = excluded.skipped, vanished = excluded.vanished,

@@ -2175,7 +2175,8 @@ declare
     v_source public.commerce_engine;
     v_known jsonb;
     v_deleted text[];
-    v_written uuid[];
+    v_written mirror.written_customer[];
+    v_ids uuid[];
     v_emails text[];
     v_actor text;
     v_was_overtaken boolean;
@@ -2183,6 +2184,9 @@ begin
     select store_id, engine into strict v_store_id, v_source
     from mirror.integrations
     where id = p_integration_id;
+    if v_customers.source_id is null or v_customers.source_id = '{}' then
+        return 0;
+    end if;
     v_actor := mirror.act_as('engine:' || v_source);
     perform mirror.take_turn();
 
@@ -2202,68 +2206,36 @@ begin
         ) as found
     ) as known;
 
-    with written as (
-        insert into public.customers as c (
-            store_id, source, source_id, source_version, email, phone_number, phone_as_entered, phone_verified,
-            title, first_name, last_name, has_account, email_verified, marketing_consent, group_names,
-            custom_fields, registered_at, is_active, source_hash
-        )
-        select
-            v_store_id, v_source, r.source_id, r.source_version, lower(r.email), r.phone_number,
-            r.phone_as_entered, coalesce(r.phone_verified, false), r.title, r.first_name, r.last_name,
-            coalesce(r.has_account, false), coalesce(r.email_verified, false),
-            coalesce(r.marketing_consent, false), mirror.text_array(r.group_names),
-            coalesce(r.custom_fields, '{}'), r.registered_at, r.email is null, r.source_hash
-        from unnest(
-            v_customers.source_id, v_customers.source_version, v_customers.email, v_customers.phone_number,
-            v_customers.phone_as_entered, v_customers.phone_verified, v_customers.title, v_customers.first_name,
-            v_customers.last_name, v_customers.has_account, v_customers.email_verified,
-            v_customers.marketing_consent, v_customers.group_names, v_customers.custom_fields,
-            v_customers.registered_at, v_customers.source_hash
-        ) as r (
-            source_id, source_version, email, phone_number, phone_as_entered, phone_verified, title, first_name,
-            last_name, has_account, email_verified, marketing_consent, group_names, custom_fields, registered_at,
-            source_hash
-        )
-        order by r.source_id
-        on conflict (store_id, source, source_id) do update set
-            source_version = excluded.source_version,
-            email = excluded.email,
-            phone_number = excluded.phone_number,
-            phone_as_entered = excluded.phone_as_entered,
-            phone_verified = excluded.phone_verified,
-            title = excluded.title,
-            first_name = excluded.first_name,
-            last_name = excluded.last_name,
-            has_account = excluded.has_account,
-            email_verified = excluded.email_verified,
-            marketing_consent = excluded.marketing_consent,
-            group_names = excluded.group_names,
-            custom_fields = excluded.custom_fields,
-            registered_at = excluded.registered_at,
-            source_hash = excluded.source_hash,
-            -- A deletion that is newer than this state stands: a late update cannot resurrect.
-            deleted_at = case when c.deleted_at > excluded.source_version then c.deleted_at end,
-            is_active = case
-                when c.deleted_at > excluded.source_version then false
-                when excluded.email is null then true
-                else c.is_active and c.email is not distinct from excluded.email
-            end
-        where c.source_version < excluded.source_version
-        returning c.id, c.source_id, c.email, c.xmax <> 0 as was_there
-    )
+    -- Who is the first to have an address is active from the start, which saves choosing. Only where all are new: what was locked
+    -- above would be locked once more by the block. If another transaction brings the same address, we wait for it and choose.
+    if v_known = '{}' then
+        begin
+            v_written := array(
+                select w
+                from mirror.write_customers(
+                    v_store_id, v_source, v_customers, mirror.fresh_addresses(v_store_id, v_customers.email)
+                ) as w
+            );
+        exception when unique_violation then
+            v_written := null;
+        end;
+    end if;
+    if v_written is null then
+        v_written := array(select w from mirror.write_customers(v_store_id, v_source, v_customers, '{}') as w);
+    end if;
+
     select
         array_agg(distinct w.id),
         array_agg(distinct e.email) filter (
-            where e.email is not null
+            where e.email is not null and (w.was_there or not w.is_active)
             and (w.email is distinct from (v_known ->> w.source_id) or w.source_id = any(v_deleted))
         ),
         bool_or(w.was_there and not v_known ? w.source_id)
-    into v_written, v_emails, v_was_overtaken
-    from written as w
-    cross join lateral (values (w.email::text), (v_known ->> w.source_id)) as e (email);
+    into v_ids, v_emails, v_was_overtaken
+    from unnest(v_written) as w
+    cross join lateral (values (w.email), (v_known ->> w.source_id)) as e (email);
 
-    if v_written is null then
+    if v_ids is null then
         perform mirror.act_as(v_actor);
         return 0;
     end if;
@@ -2275,20 +2247,20 @@ begin
     if v_emails is not null then
         perform mirror.activate_customers(v_store_id, v_emails);
     end if;
-    perform mirror.replace_addresses(v_store_id, v_source, v_written, v_addresses);
+    perform mirror.replace_addresses(v_store_id, v_source, v_ids, v_addresses);
     -- An order that was placed under the customer's address is reached under the new one.
     if v_emails is not null then
         update public.customer_orders_summary as o
         set contact_email = c.email
         from public.customers as c
         where
-            c.id = any(v_written) and o.customer_id = c.id
+            c.id = any(v_ids) and o.customer_id = c.id
             and o.contact_email is not distinct from (v_known ->> c.source_id)
             and o.contact_email is distinct from c.email;
     end if;
-    perform mirror.link_customers(v_store_id, v_written);
+    perform mirror.link_customers(v_store_id, v_ids);
     perform mirror.act_as(v_actor);
-    return cardinality(v_written);
+    return cardinality(v_ids);
 end
 $$;
 
@@ -2363,12 +2335,17 @@ declare
         := jsonb_populate_record(null::mirror.order_columns, p_records -> 'orders');
     v_store_id uuid;
     v_source public.commerce_engine;
-    v_written uuid[];
+    v_items mirror.item_columns
+        := jsonb_populate_record(null::mirror.item_columns, p_records -> 'items');
+    v_written mirror.written_orders;
     v_actor text;
 begin
     select store_id, engine into strict v_store_id, v_source
     from mirror.integrations
     where id = p_integration_id;
+    if v_orders.source_id is null or v_orders.source_id = '{}' then
+        return 0;
+    end if;
     v_actor := mirror.act_as('engine:' || v_source);
     perform mirror.take_turn();
 
@@ -2405,8 +2382,8 @@ begin
             v_store_id, v_source, r.source_id, r.source_version, c.id, r.order_code, r.order_state, r.order_date,
             coalesce(r.delivery_stage, 'ORDER_CONFIRMED'), r.tracking_number, r.payment_method, r.currency,
             r.sub_total, r.shipping, r.tax, r.discount, r.total, r.total_with_tax, r.total_paid,
-            r.total_refunded, mirror.text_array(r.coupon_codes), r.shipping_method, r.shipping_address,
-            r.billing_address, r.contact_name, r.contact_phone,
+            r.total_refunded, array(select json_array_elements_text(r.coupon_codes::json)),
+            r.shipping_method, r.shipping_address, r.billing_address, r.contact_name, r.contact_phone,
             coalesce(lower(r.contact_email), c.email),
             coalesce(r.custom_fields, '{}'), r.cancelled_at,
             coalesce(r.delivery_stage, 'ORDER_CONFIRMED'), r.tracking_number, r.source_hash
@@ -2460,27 +2437,30 @@ begin
             -- A deletion that is newer than this state stands: a late update cannot resurrect.
             deleted_at = case when o.deleted_at > excluded.source_version then o.deleted_at end
         where o.source_version < excluded.source_version
-        returning o.id
+        returning o.id, o.source_id, o.source_version, o.currency, o.xmax = 0 as is_new
     )
-    select array_agg(id) into v_written from written;
+    select array_agg(w.id), array_agg(w.source_id), array_agg(w.source_version), array_agg(w.currency::text),
+        array_agg(w.is_new)
+    into v_written
+    from written as w;
 
-    if v_written is null then
+    if v_written.id is null then
         perform mirror.act_as(v_actor);
         return 0;
     end if;
-    perform mirror.replace_order_items(
-        v_store_id, v_source, v_written,
-        jsonb_populate_record(null::mirror.item_columns, p_records -> 'items')
-    );
+    perform mirror.replace_order_items(v_store_id, v_written, v_items);
     perform mirror.record_delivery(
-        v_store_id, v_source, v_written,
-        v_orders,
-        jsonb_populate_record(null::mirror.stage_columns, p_records -> 'stages')
+        v_store_id, v_source, v_written, v_orders, jsonb_populate_record(null::mirror.stage_columns, p_records -> 'stages')
     );
-    perform mirror.record_money(v_store_id, v_source, v_written, p_records);
-    perform mirror.batch_pre_orders(v_written);
+    perform mirror.record_money(v_store_id, v_source, v_written.id, p_records);
+    -- Most stores batch no order but those with a pre-order among their lines.
+    if true = any(v_items.is_pre_order) or exists (
+        select from public.stores as s where s.id = v_store_id and s.batches_all_orders
+    ) then
+        perform mirror.batch_pre_orders(v_written.id);
+    end if;
     perform mirror.act_as(v_actor);
-    return cardinality(v_written);
+    return cardinality(v_written.id);
 end
 $$;
 

@@ -288,6 +288,7 @@ SERVICE_FUNCTIONS = (
     "mirror.follow_conflicts",
     "mirror.get_readiness",
     "mirror.get_sms_usage",
+    "mirror.fresh_addresses",
     "mirror.get_status",
     "mirror.hand_out_commands",
     "mirror.has_money",
@@ -391,7 +392,6 @@ SERVICE_FUNCTIONS = (
     "mirror.take_turn",
     "mirror.tax_shares",
     "mirror.tell_money",
-    "mirror.text_array",
     "mirror.time_stages",
     "mirror.told_events",
     "mirror.track_orders",
@@ -411,6 +411,7 @@ SERVICE_FUNCTIONS = (
     "mirror.voucher_payload",
     "mirror.why_correct",
     "mirror.why_order",
+    "mirror.write_customers",
     "mirror.write_slice",
 )
 
@@ -429,6 +430,7 @@ TRIGGER_FUNCTIONS = (
     "mirror.follow_resolution",
     "mirror.forget_provider_state",
     "mirror.give_lexoffice_settings",
+    "mirror.forget_seen",
     "mirror.give_otp_settings",
     "mirror.guard_assignment",
     "mirror.guard_batch",
