@@ -8,8 +8,9 @@ from datetime import datetime
 
 import msgspec
 
+from sync.answers import Source
 from sync.database import Database
-from sync.passes import Passes, Progress, Source, Unwatched
+from sync.passes import Passes, Progress, Unwatched
 from sync.records import Entity
 from sync.runs import ENTITIES, Difference, Ending, Options, Summary, open_run
 

@@ -15,10 +15,11 @@ from datetime import datetime
 import msgspec
 import structlog
 
+from sync.answers import Source
 from sync.database import Database
 from sync.engines.base import Client
 from sync.errors import Retry, SyncError
-from sync.passes import SLICE_SIZE, Passes, Progress, Source, Unwatched
+from sync.passes import SLICE_SIZE, Passes, Progress, Unwatched
 from sync.records import Entity
 from sync.runs import ENTITIES, Busy, Difference, Ending, Found, Options, Run, Summary, open_run
 from sync.sources import find_source

@@ -179,14 +179,17 @@ class Run:
         """Return what is not here as the slice lists it."""
         return await self._ask("compare_slice", list[Found], **self._run, p_slice=_encoded(part))
 
-    async def apply(self, records: Sequence[Record]) -> None:
-        """Write records where they are newer than what is there; raise Reject or Await if the database refuses them."""
-        await self._call("apply_records", p_records=self._records(records))
+    def encoded(self, records: Sequence[Record]) -> str:
+        """Return records as `apply` and `write` take them."""
+        return newest_records((self._integration_id, record) for record in records)
 
-    async def write(self, part: Slice, records: Sequence[Record] = ()) -> Receipt:
+    async def apply(self, records: str) -> None:
+        """Write records where they are newer than what is there; raise Reject or Await if the database refuses them."""
+        await self._call("apply_records", p_records=records)
+
+    async def write(self, part: Slice, records: str = "") -> Receipt:
         """Write records, look at what stands there then, and leave a receipt: all or nothing."""
-        wanted = self._records(records) if records else None
-        return await self._ask("write_slice", Receipt, **self._held, p_slice=_encoded(part), p_records=wanted)
+        return await self._ask("write_slice", Receipt, **self._held, p_slice=_encoded(part), p_records=records or None)
 
     async def rewind(self, entity: Entity, number: int) -> None:
         """Let the slices from this one on be read again."""
@@ -234,9 +237,6 @@ class Run:
                 await self._database.call("keep_run", **self._held, p_lease_seconds=LEASE_SECONDS)
             except SyncError as error:
                 log.warning("run.not_kept", reason=error.reason, action="tried again in a few seconds")
-
-    def _records(self, records: Sequence[Record]) -> str:
-        return newest_records((self._integration_id, record) for record in records)
 
     async def _ask(self, function: str, answer: type[T], **arguments: Any) -> T:
         return msgspec.json.decode(await self._call(function, **arguments), type=answer)

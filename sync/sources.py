@@ -3,11 +3,11 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from sync.answers import Source
 from sync.database import Database, Row
 from sync.engines.base import Client, Context
 from sync.engines.registry import ENGINES
 from sync.errors import Reject
-from sync.passes import Source
 from sync.settings import SettingsError, load_credentials
 
 

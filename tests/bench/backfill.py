@@ -17,13 +17,13 @@ from pathlib import Path
 
 import asyncpg
 
+from sync.answers import Source
 from sync.backfill import backfill
 from sync.database import connect
 from sync.engines.base import Context, Event, Fingerprint, Sweep
 from sync.engines.registry import ENGINES
 from sync.engines.vendure import payloads
 from sync.engines.vendure.mapping import content_hash
-from sync.passes import Source
 from sync.records import Delivery, Entity
 from tests.bench.apply import slices
 from tests.hooks import body_of

@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any
 
+from sync.answers import Source
 from sync.backfill import Backfilled, backfill
 from sync.engines.base import Client, Event, Sweep
-from sync.passes import Source
 from sync.reconcile import Reconciled, reconcile
 from sync.records import Entity
 from sync.sources import find_source

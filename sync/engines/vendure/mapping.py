@@ -62,6 +62,8 @@ ADDRESS_NAMES = {
 }
 """Fields of an order's address → our names for them."""
 
+SNAPSHOT_NAMES = tuple(ADDRESS_NAMES[name] for name in OrderAddress.__struct_fields__)
+
 UNUSED_PAYMENT_STATES = {"Declined", "Cancelled", "Error"}
 
 
@@ -313,8 +315,8 @@ def _snapshot(address: OrderAddress | None) -> Json | None:
     """Return an order's address as JSON with our names; None if nothing was entered."""
     if address is None:
         return None
-    values = {name: text(getattr(address, name)) for name in ADDRESS_NAMES}
-    return {ADDRESS_NAMES[name]: value for name, value in values.items() if value is not None} or None
+    values = zip(SNAPSHOT_NAMES, msgspec.structs.astuple(address), strict=True)
+    return {name: entered for name, value in values if (entered := text(value)) is not None} or None
 
 
 def _email(value: str | None) -> str | None:
@@ -323,4 +325,4 @@ def _email(value: str | None) -> str | None:
 
 
 def _others(fields: Json, taken: set[str]) -> Json:
-    return {name: value for name, value in fields.items() if name not in taken}
+    return {name: value for name, value in fields.items() if name not in taken} if fields else {}

@@ -19,8 +19,9 @@ def decimals(currency: str) -> int:
     return exponent or 0
 
 
+@lru_cache(maxsize=10_000)
 def money(minor_units: int, exponent: int) -> Decimal:
-    """Return an integer amount in major units, exactly: (12345, 2) is 123.45."""
+    """Return an integer amount in major units, exactly: (12345, 2) is 123.45. A shop's amounts come again and again."""
     try:
         return Decimal(f"{minor_units}e-{exponent}")
     except ValueError:  # Python writes out 4300 digits at the most
@@ -29,6 +30,10 @@ def money(minor_units: int, exponent: int) -> Decimal:
 
 def text(value: Any) -> str | None:
     """Return a value as text; None for null and for what is blank (Vendure mixes "" and null)."""
-    if value is None or isinstance(value, dict | list):
+    if value is None:
+        return None
+    if type(value) is str:  # nearly always
+        return value.strip() or None
+    if isinstance(value, dict | list):
         return None
     return str(value).strip() or None
