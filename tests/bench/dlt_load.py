@@ -32,7 +32,7 @@ def load(dsn: str, file: Path) -> float:
     os.environ |= TUNING
     import dlt  # noqa: PLC0415 - it reads its settings from the environment
 
-    merge = {"disposition": "merge", "strategy": "upsert"}
+    merge: Any = {"disposition": "merge", "strategy": "upsert"}
     resource: Callable[[Any], Any] = dlt.resource(primary_key="id", write_disposition=merge)
 
     @resource

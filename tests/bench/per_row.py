@@ -18,11 +18,12 @@ import asyncpg
 import msgspec
 
 from sync.columns import COLUMNS
-from sync.records import Address, Customer, Item, Order, Record
+from sync.records import Address, Customer, Item, Order, OrderPayment, Record
 
 CONNECTIONS = 8
 ACTOR = "select set_config('mirror.actor', 'engine:vendure', false)"
 NOT_IN_THE_TABLE = {"carrier", "customer_source_id"}
+PAYMENT = ("source_id", "method", "amount", "status", "transaction_id", "failure_reason", "initiated_at")
 
 
 class _Table(msgspec.Struct, frozen=True):
@@ -56,6 +57,7 @@ def _tables(store: UUID) -> dict[type, _Table]:
     orders = [name for name in COLUMNS[Order] if name not in NOT_IN_THE_TABLE]
     customer = f"(select id from public.customers where store_id = '{store}' and source = 'vendure' and source_id = $1)"
     owner = {"order_summary_id": "$1", "source_version": "$2", "currency": "$3"}
+    told = {"shop_amount": "$4", "shop_state": "$5"}
     return {
         Customer: _Table("customers", COLUMNS[Customer], {**engine, "is_active": "true"}, natural_key),
         Address: _Table(
@@ -65,6 +67,7 @@ def _tables(store: UUID) -> dict[type, _Table]:
         Item: _Table(
             "customer_order_items", COLUMNS[Item], {"store_id": f"'{store}'", **owner}, "order_summary_id, source_id"
         ),
+        OrderPayment: _Table("payments", PAYMENT, {**engine, **owner, **told}, "order_summary_id, source, source_id"),
     }
 
 
@@ -99,6 +102,9 @@ async def _write_all(connection: asyncpg.Connection, tables: dict[type, _Table],
                 for item in record.items:
                     owner = (written, record.source_version, record.currency)
                     await statements[Item].fetchval(*owner, *tables[Item].values(item))
+                for payment in record.payments:
+                    told = (written, record.source_version, record.currency, payment.amount, payment.source_status)
+                    await statements[OrderPayment].fetchval(*told, *tables[OrderPayment].values(payment))
             else:
                 written = await statements[Customer].fetchval(*tables[Customer].values(record))
                 for address in record.addresses:

@@ -80,6 +80,7 @@ async def apply_all(applied: str, copied: str, orders: int) -> Rates:
     events = await apply.fill_inbox(applied, orders)
     rates = {"apply": await apply.drain(applied, events)}
     rates["binary COPY"] = await apply.copy_rows(copied, await apply.read_rows(applied), events)
+    rates["binary COPY, in orders"] = rates["binary COPY"] * orders / events
     return rates
 
 
