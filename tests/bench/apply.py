@@ -32,6 +32,10 @@ TABLES = (
     "payments",
     "order_delivery_status",
     "order_delivery_status_events",
+    "payments",
+    "refunds",
+    "fulfillments",
+    "order_events",
 )
 """In the order in which they refer to each other."""
 
