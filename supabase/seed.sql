@@ -131,6 +131,43 @@ begin
                 )
                 from seed_orders as o
             ),
+            'payments', (
+                select json_build_object(
+                    'order_source_id', json_agg(o.id), 'source_id', json_agg('p' || o.id), 'method', json_agg(o.method),
+                    'amount', json_agg(o.amount + 350), 'status', json_agg(case when o.is_paid then 'paid' else 'authorized' end),
+                    'source_status', json_agg(case when o.is_paid then 'Settled' else 'Authorized' end),
+                    'initiated_at', json_agg(o.placed_at)
+                )
+                from seed_orders as o
+            ),
+            'refunds', case when v_first_telling then '{}'::json else (
+                select json_build_object(
+                    'order_source_id', json_agg(o.id), 'payment_source_id', json_agg('p' || o.id),
+                    'source_id', json_agg('r' || o.id), 'amount', json_agg(350.00), 'status', json_agg('succeeded'::text),
+                    'source_status', json_agg('Settled'::text), 'reason', json_agg('came late'::text),
+                    'initiated_at', json_agg(o.placed_at + interval '9 days')
+                )
+                from seed_orders as o
+                where o.id = '8'
+            ) end,
+            'fulfillments', case when v_first_telling then '{}'::json else (
+                select json_build_object(
+                    'order_source_id', json_agg(o.id), 'source_id', json_agg('f' || o.id),
+                    'state', json_agg(case o.stage when 'DELIVERED' then 'Delivered' else 'Shipped' end),
+                    'method', json_agg('Trans Express'::text), 'fulfilled_at', json_agg(o.placed_at + interval '1 day')
+                )
+                from seed_orders as o
+                where o.stage in ('DISPATCHED', 'DELIVERED')
+            ) end,
+            'order_events', (
+                select json_build_object(
+                    'order_source_id', json_agg(o.id), 'source_id', json_agg('h' || o.id),
+                    'from_state', json_agg('ArrangingPayment'::text),
+                    'to_state', json_agg(case when o.is_paid then 'PaymentSettled' else 'PaymentAuthorized' end),
+                    'changed_at', json_agg(o.placed_at)
+                )
+                from seed_orders as o
+            ),
             'stages', case when v_first_telling then '{}'::json else (
                 select json_build_object(
                     'order_source_id', json_agg(s.id), 'source_id', json_agg(s.id || ' ' || s.stage),

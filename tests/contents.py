@@ -61,7 +61,6 @@ TABLES = {
 }
 PROVIDERS = {"subscription_plans", "subscriptions", "invoices"}
 """Tables of which only a payment provider tells."""
-MONEY = PROVIDERS | {"payments", "refunds", "fulfillments", "order_events"}
 
 MIRRORED = "select relname from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r' order by 1"
 

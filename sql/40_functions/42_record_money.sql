@@ -360,9 +360,14 @@ declare
     v_known uuid[];
     v_met text[];
 begin
-    -- Orders that were here before this transaction: only they can have had payments.
+    -- Orders of which something was told before.
     v_known := array(
-        select o.id from public.customer_orders_summary as o where o.id = any(p_orders) and o.created_at < now()
+        select o.id
+        from unnest(p_orders) as o (id)
+        where
+            exists (select from public.payments as p where p.order_summary_id = o.id)
+            or exists (select from public.order_events as e where e.order_summary_id = o.id)
+            or exists (select from public.fulfillments as f where f.order_summary_id = o.id)
     );
     if cardinality(v_named) > 0 then
         perform mirror.lock_provider_payments(p_store_id, v_named);

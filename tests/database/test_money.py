@@ -14,9 +14,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from sync.engines.base import Event
+from sync.engines.base import Context, Event
+from sync.engines.registry import ENGINES
 from sync.money import parse, print_money, read_money
 from sync.records import Record
+from sync.slices import newest_records
 from tests.contents import TABLES, Contents, read_contents
 from tests.factory import (
     Document,
@@ -397,3 +399,13 @@ async def test_the_money_of_an_order_is_told_and_whether_it_agrees(mirror: Mirro
         "invoiced 1005.00 LKR, ordered 1000.00",
     ]
     assert parse(await read_money(mirror.database, "CODE1", "another")) == []
+
+
+async def test_two_states_in_one_transaction_leave_what_the_newer_tells(mirror: Mirror) -> None:
+    async with mirror.connection.transaction():
+        for event in (order(1, payment("1"), payment("2")), order(2, payment("2"))):
+            (read,) = received(event)
+            records = ENGINES["vendure"].map(read.event_type, bytes(read.payload), Context(phone_region="LK"))
+            document = newest_records((mirror.integration, record) for record in records)
+            await mirror.connection.execute("select mirror.apply_records($1)", document)
+    assert await mirror.column("select source_id from public.payments") == ["2"]
