@@ -329,7 +329,7 @@ EMPTY = f"""
     alter table public.order_delivery_status_events disable trigger user;
     truncate {", ".join(f"public.{table}" for table in TABLES)}, public.order_batch_assignments, mirror.webhook_events,
         mirror.outbox, mirror.sync_conflicts, mirror.provider_payments, mirror.provider_refunds,
-        mirror.delivery_stage_counts, mirror.delivery_durations;
+        mirror.delivery_stage_counts, mirror.delivery_durations cascade;
     alter table public.order_delivery_status_events enable trigger user;
 """
 

@@ -43,7 +43,7 @@ BESIDE = (
 )
 EMPTY = f"""
     alter table {HISTORY} disable trigger user;
-    truncate {", ".join(f"public.{table}" for table in TABLES)}, public.order_batch_assignments, {BESIDE};
+    truncate {", ".join(f"public.{table}" for table in TABLES)}, public.order_batch_assignments, {BESIDE} cascade;
     alter table {HISTORY} enable trigger user;
 """
 

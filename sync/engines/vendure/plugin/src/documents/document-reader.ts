@@ -10,6 +10,7 @@ import { EntityManager, In } from 'typeorm';
 import { DeliveryStageChange } from '../delivery-status/delivery-stage-change.entity';
 import { CUSTOMER_RELATIONS, customerDocument } from './customer-document';
 import { DocumentContext, Json } from './document-context';
+import { OrderHistoryEntry, STATE_TRANSITION } from './history-entry';
 import { ORDER_RELATIONS, orderDocument } from './order-document';
 
 /** What became of an entity: its document, `gone`, `unsent` (a cart or a draft), or why it cannot be told. */
@@ -93,10 +94,15 @@ async function readOrders(manager: EntityManager, context: DocumentContext, ids:
     placed.push(...(orderPlacedAt ? [String(id)] : []));
   }
   const stages = await readStages(manager, placed);
+  const transitions = await readTransitions(manager, placed);
   const sellerOrders = await readSellerOrders(manager, placed);
   for (const order of await load(manager, Order, placed, ORDER_RELATIONS)) {
     const id = String(order.id);
-    const extras = { stages: stages.get(id) ?? [], sellerOrders: sellerOrders.get(id) ?? [] };
+    const extras = {
+      stages: stages.get(id) ?? [],
+      transitions: transitions.get(id) ?? [],
+      sellerOrders: sellerOrders.get(id) ?? [],
+    };
     states.set(
       id,
       told(() => orderDocument(context, order, extras)),
@@ -126,6 +132,20 @@ async function readStages(manager: EntityManager, ids: string[]) {
   const order = { changedAt: 'ASC', id: 'ASC' } as const;
   const rows = await manager.find(DeliveryStageChange, { where: { orderId: In(ids) }, order });
   return groupBy(rows, ({ orderId }) => String(orderId));
+}
+
+async function readTransitions(manager: EntityManager, ids: string[]) {
+  if (ids.length === 0) {
+    return new Map<string, OrderHistoryEntry[]>();
+  }
+  const rows = await manager.find(OrderHistoryEntry, {
+    where: { order: { id: In(ids) }, type: STATE_TRANSITION },
+    relations: { order: true },
+    select: { id: true, type: true, createdAt: true, data: true, order: { id: true } },
+    order: { createdAt: 'ASC', id: 'ASC' },
+    loadEagerRelations: false,
+  });
+  return groupBy(rows, ({ order }) => String(order.id));
 }
 
 function groupBy<Row>(rows: Row[], key: (row: Row) => string): Map<string, Row[]> {

@@ -7,6 +7,7 @@
 import { Fulfillment, Order, OrderLine, Payment, ShippingLine } from '@vendure/core';
 import type { DeliveryStageChange } from '../delivery-status/delivery-stage-change.entity';
 import { DocumentContext, Json } from './document-context';
+import type { OrderHistoryEntry } from './history-entry';
 import { oldestFirst } from './oldest-first';
 import { pick } from './pick';
 
@@ -62,9 +63,11 @@ const LINE = [
   'proratedLinePriceWithTax',
 ] as const;
 
-/** What stands in other orders and in the table of DeliveryStatusPlugin. */
+/** What stands in other orders, in the orders' histories, and in the table of DeliveryStatusPlugin. */
 export interface OrderExtras {
   stages: DeliveryStageChange[];
+  /** Only changes of the order's state: notes and what else a history holds stay in the shop. */
+  transitions: OrderHistoryEntry[];
   sellerOrders: Order[];
 }
 
@@ -87,6 +90,7 @@ export function orderDocument(context: DocumentContext, row: Order, extras: Orde
     aggregateOrder: aggregateOrderId ? { id: context.id(aggregateOrderId) } : null,
     sellerOrders: extras.sellerOrders.map(({ id }) => ({ id: context.id(id) })),
     customFields: context.customFields('Order', order.customFields),
+    history: { items: extras.transitions.map((entry) => transitionDocument(context, entry)) },
     deliveryStageChanges: extras.stages.map((change) => stageDocument(context, change)),
   };
 }
@@ -142,6 +146,13 @@ function fulfillmentDocument(context: DocumentContext, fulfillment: Fulfillment)
       quantity,
     })),
   };
+}
+
+function transitionDocument(
+  context: DocumentContext,
+  { id, type, createdAt, data }: OrderHistoryEntry,
+): Json {
+  return { id: context.id(id), type, createdAt, data: { from: data?.from ?? null, to: data?.to ?? null } };
 }
 
 function stageDocument(context: DocumentContext, change: DeliveryStageChange): Json {

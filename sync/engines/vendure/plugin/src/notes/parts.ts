@@ -21,6 +21,7 @@ import {
   VendureEntity,
 } from '@vendure/core';
 import { EntityManager, FindOptionsRelations, FindOptionsSelect, In } from 'typeorm';
+import { OrderHistoryEntry, STATE_TRANSITION } from '../documents/history-entry';
 import type { EntityKind } from './change-note.entity';
 
 /** Whose a kind of row is: which customers or orders change when it does. */
@@ -53,6 +54,18 @@ async function customersOfUsers(manager: EntityManager, ids: ID[]): Promise<ID[]
   return rows.map(({ id }) => id);
 }
 
+async function ordersOfTransitions(manager: EntityManager, ids: ID[]): Promise<ID[]> {
+  const where = { id: In(ids), type: STATE_TRANSITION };
+  const select = { id: true, order: { id: true } } as const;
+  const rows = await manager.find(OrderHistoryEntry, {
+    where,
+    relations: { order: true },
+    select,
+    loadEagerRelations: false,
+  });
+  return rows.flatMap((row) => (row.order ? [row.order.id] : []));
+}
+
 const itself = async (_manager: EntityManager, ids: ID[]): Promise<ID[]> => ids;
 const order = { id: true, order: { id: true } } as const;
 const customer = { id: true, customer: { id: true } } as const;
@@ -82,6 +95,7 @@ export const PARTS: ReadonlyMap<unknown, Part> = new Map<unknown, Part>([
   ],
   [User, { name: 'User', kind: 'customer', owners: customersOfUsers }],
   [Order, ORDER],
+  [OrderHistoryEntry, { name: 'OrderHistoryEntry', kind: 'order', owners: ordersOfTransitions }],
   [OrderLine, part('order', OrderLine, { order: true }, order, (row) => [row.order])],
   [ShippingLine, part('order', ShippingLine, { order: true }, order, (row) => [row.order])],
   [Surcharge, part('order', Surcharge, { order: true }, order, (row) => [row.order])],

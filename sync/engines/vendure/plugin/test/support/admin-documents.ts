@@ -20,6 +20,7 @@ const ORDER = `query ($id: ID!) { order(id: $id) {
   fulfillments { id state method trackingCode createdAt updatedAt lines { orderLineId quantity } }
   aggregateOrder { id } sellerOrders { id }
   customFields { giftNote deliveryStage trackingNumber }
+  history(options: { filter: { type: { eq: "ORDER_STATE_TRANSITION" } } }) { items { id type createdAt data } }
   deliveryStageChanges { id stage trackingNumber changedAt }
 } }`;
 
