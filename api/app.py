@@ -21,7 +21,7 @@ from api.hooks import hook_route
 from api.integrations import Integrations
 from api.limits.limits import Limits
 from api.metrics import observe_request
-from api.otp import Otp, otp_routes
+from api.otp import Otp, otp_routes, require_json
 from api.pages.routes import pages_router
 from api.settings import load_edge_settings
 from api.sms.outbox import Outbox
@@ -96,7 +96,7 @@ def create_app(settings: Settings) -> Litestar:
                 guards=[limits.tracking()],
             ),
             pages_router(orders, stores, links, limits.tracking()),
-            Router("/", route_handlers=otp_routes(otp, edge), guards=[limits.codes()]),
+            Router("/", route_handlers=otp_routes(otp, edge), guards=[limits.codes(), require_json]),
             send_sms_route(otp_database, outbox, stores, edge, limits),
             live,
             readiness_route(database, lag_seconds=edge.ready_lag_seconds),

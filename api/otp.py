@@ -5,18 +5,20 @@ promise. Nothing here looks a customer up before the number is proved: what is a
 number that the shop knows and for one that it does not.
 """
 
+from http import HTTPStatus
 from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, Response, post
-from litestar.handlers import HTTPRouteHandler
+from litestar.exceptions import HTTPException
+from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.params import JSONBody
 
 from api.codes import Hashes, new_code, new_session
 from api.documented import TOO_LARGE, problems
 from api.gate import Gate
 from api.metrics import CODES
-from api.peers import requester
+from api.peers import Connection, requester
 from api.problems import (
     AttemptsUsedError,
     CodeExpiredError,
@@ -194,6 +196,7 @@ def otp_routes(otp: Otp, edge: EdgeSettings) -> list[HTTPRouteHandler]:
             TooManyCodesError,
             CodesUnavailableError,
             TOO_LARGE,
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
         ),
     )
     async def request_code(data: JSONBody[CodeRequest], request: Request[Any, Any, Any]) -> Response[CodeSent]:
@@ -206,13 +209,26 @@ def otp_routes(otp: Otp, edge: EdgeSettings) -> list[HTTPRouteHandler]:
         status_code=200,
         request_max_body_size=MAX_BODY_BYTES,
         tags=["otp"],
-        responses=problems(WrongCodeError, CodeExpiredError, AttemptsUsedError, TOO_LARGE),
+        responses=problems(
+            WrongCodeError, CodeExpiredError, AttemptsUsedError, TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+        ),
     )
     async def verify_code(data: JSONBody[CodeEntered]) -> Response[Verified]:
         """Prove the phone number by the code that came. A wrong code is told with the attempts that are left."""
         return Response(await otp.verify(data), status_code=200, headers=NO_STORE)
 
     return [request_code, verify_code]
+
+
+def require_json(connection: Connection, _: BaseRouteHandler) -> None:
+    """Refuse a body that does not say it is JSON: a page of any site may post such a one without a preflight.
+
+    Raises:
+        HTTPException: 415.
+    """
+    kind = connection.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise HTTPException(status_code=HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
 
 
 def _refusal(answer: Row) -> Exception:

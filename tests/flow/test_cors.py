@@ -60,3 +60,10 @@ async def test_a_preflight_says_what_may_be_sent(database: str, secrets: None) -
         assert "access-control-allow-methods" not in refused.headers
         told = await api.post("/otp/verify", json={}, headers={"Origin": OURS})
         assert (told.status_code, read_by(told)) == (400, OURS)
+
+
+async def test_no_site_gets_round_the_preflight_by_another_content_type(database: str, secrets: None) -> None:
+    async with serving(database) as api:
+        for kind in ({"Content-Type": "text/plain"}, {"Content-Type": "application/x-www-form-urlencoded"}, {}):
+            answer = await api.post("/otp/request", content=b'{"phone": "0771234567"}', headers=kind)
+            assert (answer.status_code, answer.json()["code"]) == (415, "unsupported-media-type")
