@@ -143,6 +143,7 @@ def serving(dsn: str) -> Iterator[str]:
         "DATABASE_URL": dsn,
         "VENDURE_HOOK_SECRETS": SECRET,
         "MIRROR_LIMIT_TRACKING": UNREACHED,
+        "MIRROR_LIMIT_GUESSES": UNREACHED,
     }
     command = [sys.executable, "-m", "tests.bench.server"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as child:
