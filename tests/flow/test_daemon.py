@@ -120,13 +120,13 @@ async def survived(mirror: Mirror, address: Address) -> None:
     async with daemon(address):
         await applied(mirror)
     contents = await read_contents(mirror.connection)
-    assert {table: len(rows) for table, rows in contents.items()} == {
+    assert {table: len(rows) for table, rows in contents.items() if rows} == {
         "customers": 10,
-        "customer_addresses": 0,
         "customer_orders_summary": 10,
         "customer_order_items": 10,
         "order_delivery_status": 10,
         "order_delivery_status_events": 10,
+        "payments": 10,
     }
     assert len(await mirror.events()) == 20
 
