@@ -19,9 +19,9 @@ from typing import Any, TypeVar
 import httpx
 import msgspec
 
-from sync.engines.vendure import payloads
 from sync.errors import Reject, Retry
 from sync.settings import Credentials
+from sync.storable import storable
 
 REQUEST_SECONDS = 30.0
 REASON_LENGTH = 300
@@ -159,7 +159,7 @@ def _data(response: httpx.Response, answer: type[T]) -> T:
     if "json" not in response.headers.get("content-type", ""):
         raise Reject("What answers at the address of the Admin API is no GraphQL API. Is the address right?")
     try:
-        content = _answers.decode(payloads.storable(response.content))
+        content = _answers.decode(storable(response.content))
         if content.errors:
             raise _refusal(content.errors[0])
         return msgspec.json.decode(content.data, type=answer)

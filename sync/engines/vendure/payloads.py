@@ -1,11 +1,9 @@
 """What the plugin sends: the envelope of a change hook and the events in it, as `docs/vendure-hooks.md` describes them.
 
-`read` looks at the envelope only. The documents inside stay as they came, but for one thing: Postgres can hold neither
-U+0000 nor half a surrogate pair, which a shop on MySQL or SQLite can. Each becomes U+FFFD, so that one odd character
-in a name never keeps an order out.
+`read` looks at the envelope only. The documents inside stay as they came, but for characters that Postgres cannot hold
+(`sync/storable.py`).
 """
 
-import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Literal
@@ -14,6 +12,7 @@ import msgspec
 
 from sync.engines.base import Event
 from sync.errors import Reject
+from sync.storable import storable
 
 MAX_EVENTS = 1000
 
@@ -37,14 +36,6 @@ class _Change(msgspec.Struct, rename="camel"):
 _envelopes = msgspec.json.Decoder(_Envelope)
 _changes = msgspec.json.Decoder(_Change)
 
-_ESCAPE = re.compile(
-    rb"(?P<pair>\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"
-    rb"|(?P<unstorable>\\u(?:0000|[dD][89a-fA-F][0-9a-fA-F]{2}))"
-    rb"|\\.",
-    re.DOTALL,
-)
-_SUSPECT = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
-
 
 def read(body: bytes) -> list[Event]:
     """Return the events of a hook in its order; raise Reject with what is wrong and where."""
@@ -61,14 +52,6 @@ def read(body: bytes) -> list[Event]:
 def events_of(changes: Sequence[msgspec.Raw]) -> list[Event]:
     """Return the events of an envelope, or of an answer of the Admin API; raise Reject."""
     return [_event(position, raw) for position, raw in enumerate(changes)]
-
-
-def storable(body: bytes) -> bytes:
-    """Return JSON without what Postgres cannot hold; raise UnicodeDecodeError if it is not UTF-8."""
-    body.decode()
-    if not _SUSPECT.search(body):
-        return body
-    return _ESCAPE.sub(lambda found: rb"\ufffd" if found["unstorable"] else found[0], body)
 
 
 def _event(position: int, raw: msgspec.Raw) -> Event:
