@@ -76,6 +76,7 @@ def _prepared(integration_id: UUID, slug: str, engine: str, variable: str) -> In
             "until then, set its is_active to false in mirror.integrations."
         )
     try:
-        return Integration(integration_id, slug, ENGINES[engine], load_secrets([variable])[variable])
+        secrets = load_secrets([variable], ENGINES[engine].check_secrets)[variable]
+        return Integration(integration_id, slug, ENGINES[engine], secrets)
     except SettingsError as error:
         return Unprepared(f"Integration {slug}: {error}")

@@ -18,8 +18,9 @@ async def open_clients(database: Database) -> AsyncIterator[dict[str, Client]]:
     engines = {
         row["slug"]: row["engine"] for row in await database.rows("list_integrations") if row["engine"] in ENGINES
     }
+    addresses = {slug: ENGINES[engine].api_url for slug, engine in engines.items()}
     async with AsyncExitStack() as stack:
         yield {
             slug: await stack.enter_async_context(ENGINES[engines[slug]].connect(credentials))
-            for slug, credentials in load_credentials(engines).items()
+            for slug, credentials in load_credentials(engines, addresses).items()
         }

@@ -91,7 +91,8 @@ class Daemon:
     ) -> None:
         self._database = database
         self._poll_seconds = settings.poll_seconds
-        drain = Drain(database, slice_size=settings.slice_size, lease=timedelta(seconds=settings.lease_seconds))
+        lease = timedelta(seconds=settings.lease_seconds)
+        drain = Drain(database, clients, slice_size=settings.slice_size, lease=lease)
         self._duties = [_Duty("daemon.drained", "mirror_inbox", drain.run, asyncio.Event())]
         if clients:
             deliver = Deliver(database, clients)

@@ -98,7 +98,7 @@ class Deliver:
             _Shop(
                 row["id"],
                 ENGINES[row["engine"]],
-                Context(phone_region=row["phone_region"], money_precision=row["money_precision"]),
+                Context.of(row),
                 self._clients[row["slug"]],
             )
             for row in await self._database.rows("list_integrations")

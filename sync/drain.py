@@ -1,15 +1,16 @@
 """Inbox → tables. Drains what is there and returns counts; it does not wait for more.
 
-A slice of events is claimed and mapped to records (pure), then parted by customer into lanes that are applied side by
-side (`sync/slices.py`). A lane is applied together with its settling by one call, which is one transaction. Meanwhile
-the next slice is claimed and mapped, and no more than that one. An event that cannot be mapped is settled with its
-reason; one that the database refuses is found by taking its lane apart (`sync/apart.py`), so that it holds up nothing
-else. What failed for now is tried again when `mirror.retry_schedule` says. If we die anywhere, the lease lapses and
-the slice is applied again, which changes nothing.
+A slice of events is claimed and mapped to records (pure; what an event only names is fetched, `sync/fetching.py`), then
+parted by customer into lanes that are applied side by side (`sync/slices.py`). A lane is applied together with its
+settling by one call, which is one transaction. Meanwhile the next slice is claimed and mapped, and no more than that
+one. An event that cannot be mapped is settled with its reason; one that the database refuses is found by taking its
+lane apart (`sync/apart.py`), so that it holds up nothing else. What failed for now is tried again when
+`mirror.retry_schedule` says. If we die anywhere, the lease lapses and the slice is applied again, which changes
+nothing.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from uuid import UUID, uuid4
@@ -20,9 +21,9 @@ import structlog
 from sync import inbox
 from sync.apart import apply_apart
 from sync.database import Database
-from sync.engines.base import Context
-from sync.engines.registry import ENGINES
+from sync.engines.base import Client, Fetch
 from sync.errors import Await, Reject, Retry, Skip
+from sync.fetching import Fetching, Shop
 from sync.inbox import Claimed, Settlement
 from sync.records import Record
 from sync.slices import lanes, newest_records
@@ -31,6 +32,9 @@ log = structlog.get_logger()
 
 ATTEMPTS_TOGETHER = 3
 """A slice that failed so often, though only for now, is taken apart: one event may be the cause."""
+
+FETCHING_SHARE = 0.3
+"""Of a lease, what the fetching may take: the rest is for applying."""
 
 
 class Counts(msgspec.Struct):
@@ -77,16 +81,24 @@ class _Slice(msgspec.Struct, frozen=True):
 class Drain:
     """Applies pending events. Create one for each worker; several may run at once, anywhere."""
 
-    def __init__(self, database: Database, *, slice_size: int = 1000, lease: timedelta = timedelta(seconds=60)) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clients: Mapping[str, Client] | None = None,
+        *,
+        slice_size: int = 1000,
+        lease: timedelta = timedelta(seconds=60),
+    ) -> None:
         self._database = database
+        self._clients = clients or {}
         self._slice_size = slice_size
         self._lease = lease
-        self._integrations: dict[UUID, tuple[str, Context]] = {}
+        self._shops: dict[UUID, Shop] = {}
 
     async def run(self, stop: asyncio.Event | None = None) -> Counts:
         """Apply slices until nothing is due, or, after the slice in hand, until `stop` is set."""
         total = Counts()
-        self._integrations.clear()  # what admins changed of them counts from here on
+        self._shops.clear()  # what admins changed of them counts from here on
         stop = stop or asyncio.Event()
         present = None if stop.is_set() else await self._take()
         while present is not None:
@@ -105,7 +117,7 @@ class Drain:
         token = uuid4()
         events = await inbox.claim(self._database, token, limit=self._slice_size, lease=self._lease)
         await self._load_integrations(events)
-        mapped, refused = self._map(events)
+        mapped, refused = await self._map(events)
         return _Slice(token, events, [_lane(lane) for lane in lanes(mapped, lambda m: m.records)], refused)
 
     async def _apply_and_take(self, present: _Slice, stop: asyncio.Event, counts: Counts) -> _Slice | None:
@@ -142,38 +154,39 @@ class Drain:
             )
 
     async def _load_integrations(self, events: Sequence[Claimed]) -> None:
-        if all(event.integration_id in self._integrations for event in events):
+        if all(event.integration_id in self._shops for event in events):
             return
         for row in await self._database.rows("list_integrations"):
-            context = Context(phone_region=row["phone_region"], money_precision=row["money_precision"])
-            self._integrations[row["id"]] = (row["engine"], context)
+            self._shops[row["id"]] = Shop.of(row, self._clients)
 
-    def _map(self, events: Sequence[Claimed]) -> tuple[list[_Mapped], list[Settlement]]:
+    async def _map(self, events: Sequence[Claimed]) -> tuple[list[_Mapped], list[Settlement]]:
         mapped: list[_Mapped] = []
         refused: list[Settlement] = []
+        named: list[tuple[Claimed, Fetch]] = []
         for event in events:
             try:
                 mapped.append(_Mapped(event, self._records(event)))
-            except Retry as retry:
-                refused.append(Settlement(event.id, "retry", retry.reason, retry_after=retry.after))
-            except Skip as skip:
-                refused.append(Settlement(event.id, "skipped", skip.reason))
-            except Reject as reject:
-                refused.append(Settlement(event.id, "dead", reject.reason))
+            except Fetch as wanted:
+                named.append((event, wanted))
             except Exception as error:
-                log.exception("drain.fault", inbox_id=str(event.id), action="the event is dead, the others go on")
-                refused.append(
-                    Settlement(event.id, "dead", f"a fault of the mirror: {type(error).__name__}; see its log")
-                )
+                refused.append(_refusal(event, error))
+        if named:
+            fetching = Fetching(self._lease.total_seconds() * FETCHING_SHARE)
+            answers = await fetching.fetch_all([(self._shops[e.integration_id], wanted) for e, wanted in named])
+            for (event, _), answer in zip(named, answers, strict=True):
+                if isinstance(answer, BaseException):
+                    refused.append(_refusal(event, answer))
+                else:
+                    mapped.append(_Mapped(event, answer))
         return mapped, refused
 
     def _records(self, event: Claimed) -> list[Record]:
-        engine, context = self._integrations.get(event.integration_id, (None, None))
-        if engine is None or context is None:
+        shop = self._shops.get(event.integration_id)
+        if shop is None:
             raise Retry("the integration is not active: activate it in mirror.integrations")
-        if engine not in ENGINES:
-            raise Retry(f"this version does not know the engine {engine}: install a newer mirror")
-        return ENGINES[engine].map(event.event_type, event.payload.encode(), context)
+        if shop.engine is None:
+            raise Retry(f"this version does not know the engine {shop.engine_name}: install a newer mirror")
+        return shop.engine.map(event.event_type, event.payload.encode(), shop.context)
 
     async def _settle(self, token: UUID, settlements: Sequence[Settlement], counts: Counts) -> None:
         if settlements:
@@ -210,6 +223,21 @@ class Drain:
                 case Retry() as retry:
                     later += _put_back(piece.events, retry)
         await self._settle(token, later, counts)
+
+
+def _refusal(event: Claimed, error: BaseException) -> Settlement:
+    """Return what becomes of an event of which no records could be had."""
+    match error:
+        case Retry():
+            return Settlement(event.id, "retry", error.reason, retry_after=error.after)
+        case Skip():
+            return Settlement(event.id, "skipped", error.reason)
+        case Reject():
+            return Settlement(event.id, "dead", error.reason)
+        case asyncio.CancelledError():
+            raise error
+    log.error("drain.fault", inbox_id=str(event.id), action="the event is dead, the others go on", exc_info=error)
+    return Settlement(event.id, "dead", f"a fault of the mirror: {type(error).__name__}; see its log")
 
 
 def _put_back(mapped: Sequence[_Mapped], retry: Retry) -> list[Settlement]:

@@ -6,7 +6,7 @@ Read once, at the start of a command. If anything is missing or wrong, one error
 import base64
 import binascii
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -155,14 +155,14 @@ def seal(env: Env) -> None:
         raise SettingsError(_listed(_messages(error))) from None
 
 
-def load_secrets(variables: list[str]) -> dict[str, tuple[str, ...]]:
+def load_secrets(variables: list[str], check: Callable[[list[str]], None] | None = None) -> dict[str, tuple[str, ...]]:
     """Read the hook secrets that the integrations name: variable → secrets, the newest first.
 
-    A variable holds `whsec_…` secrets, separated by commas while one is rotated. Raises SettingsError with
-    every variable that is missing or wrong.
+    A variable holds secrets, separated by commas while one is rotated: `whsec_…` of Standard Webhooks, or as `check`
+    has them. Raises SettingsError with every variable that is missing or wrong.
     """
     env = Env(eager=False)
-    secrets = {name: env.list(name, subcast=str, validate=are_secrets) for name in variables}
+    secrets = {name: env.list(name, subcast=str, validate=check or are_secrets) for name in variables}
     seal(env)
     return {name: tuple(secret.strip() for secret in values or ()) for name, values in secrets.items()}
 
@@ -172,18 +172,21 @@ def prefix_of(slug: str) -> str:
     return f"{slug.upper().replace('-', '_')}_"
 
 
-def load_credentials(slugs: Iterable[str]) -> dict[str, Credentials]:
+def load_credentials(slugs: Iterable[str], addresses: Mapping[str, str | None] | None = None) -> dict[str, Credentials]:
     """Read how to reach the engines of these integrations: slug → credentials.
 
     Of the integration `my-shop`: `MY_SHOP_API_URL`, and `MY_SHOP_API_KEY` or `MY_SHOP_API_USERNAME` with
     `MY_SHOP_API_PASSWORD`. An integration with none of them is left out: its hooks arrive, and it is never asked.
-    Raises SettingsError with every variable that is missing or wrong.
+    `addresses` has those of engines that are all at one address, where the rest is enough. Raises SettingsError with
+    every variable that is missing or wrong.
     """
     found: dict[str, Credentials] = {}
     wrong: dict[str, list[str]] = {}
     for slug in slugs:
         prefix = prefix_of(slug)
         given = {name: os.environ.get(prefix + variable) or None for name, variable in CREDENTIALS.items()}
+        if any(given.values()):
+            given["api_url"] = given["api_url"] or (addresses or {}).get(slug)
         faults = _faults_of(given)
         wrong |= {prefix + CREDENTIALS[name]: [text.format(prefix)] for name, text in faults.items()}
         if given["api_url"] and not faults:

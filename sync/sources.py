@@ -5,10 +5,10 @@ from contextlib import asynccontextmanager
 
 from sync.answers import Source
 from sync.database import Database, Row
-from sync.engines.base import Client, Context
+from sync.engines.base import Client, Context, Engine
 from sync.engines.registry import ENGINES
 from sync.errors import Reject
-from sync.settings import SettingsError, load_credentials
+from sync.settings import SettingsError, load_credentials, prefix_of
 
 
 async def find_source(database: Database, slug: str, client: Client) -> Source:
@@ -25,15 +25,22 @@ async def open_source(database: Database, slug: str) -> AsyncIterator[Source]:
         SettingsError: the environment has no credentials for it, or wrong ones.
     """
     row = await _find(database, slug)
-    credentials = load_credentials([slug]).get(slug)
+    engine = ENGINES[row["engine"]]
+    credentials = load_credentials([slug], {slug: engine.api_url}).get(slug)
     if credentials is None:
-        variable = f"{slug.upper().replace('-', '_')}_API_URL"
-        raise SettingsError(
-            f"The environment is not right:\n  {variable}: Environment variable not set. It is the address of the "
-            "engine's admin API; beside it goes a key, or a user's name and password: README.md lists them."
-        )
-    async with ENGINES[row["engine"]].connect(credentials) as client:
+        raise SettingsError(f"The environment is not right:\n  {prefix_of(slug)}{_lacking(engine)}")
+    async with engine.connect(credentials) as client:
         yield _source(row, client)
+
+
+def _lacking(engine: Engine) -> str:
+    """Say which variable comes first of those that an engine is asked with."""
+    if engine.api_url:
+        return "API_KEY: Environment variable not set. It is a key of the engine's API: README.md says which."
+    return (
+        "API_URL: Environment variable not set. It is the address of the engine's admin API; beside it goes a key, or "
+        "a user's name and password: README.md lists them."
+    )
 
 
 async def _find(database: Database, slug: str) -> Row:
@@ -45,5 +52,4 @@ async def _find(database: Database, slug: str) -> Row:
 
 
 def _source(row: Row, client: Client) -> Source:
-    context = Context(phone_region=row["phone_region"], money_precision=row["money_precision"])
-    return Source(row["id"], row["slug"], ENGINES[row["engine"]], context, client)
+    return Source(row["id"], row["slug"], ENGINES[row["engine"]], Context.of(row), client)

@@ -80,6 +80,8 @@ class Shop:
 class ShopClient:
     """A `sync.engines.base.Client` of the shop."""
 
+    is_test: bool | None = None
+
     def __init__(self, shop: Shop) -> None:
         self.shop = shop
 

@@ -14,7 +14,8 @@ create table mirror.integrations (
     full_reconcile_every interval default '1 day' check (full_reconcile_every >= '1 minute'),
     silence_factor numeric not null default 2 check (silence_factor >= 1),
     silence_at_least interval not null default '1 hour' check (silence_at_least > '0'),
-    conflict_policy mirror.conflict_policy not null default 'last_write_wins'
+    conflict_policy mirror.conflict_policy not null default 'last_write_wins',
+    is_test boolean
 );
 
 comment on table mirror.integrations is 'A commerce engine connected to a store. Its hooks arrive at /hooks/<slug>.';
@@ -26,9 +27,12 @@ comment on column mirror.integrations.money_precision is
 comment on column mirror.integrations.conflict_policy is
 'What counts where shop and mirror have both changed a delivery since they last agreed: last_write_wins (the later change), '
 'engine_wins (the shop''s), or ask (nobody''s, until an admin chooses a side in mirror.sync_conflicts).';
+comment on column mirror.integrations.is_test is
+'Of an engine with a test mode (Stripe), whether that is mirrored: what happens in the other mode is skipped. Empty: the mode of '
+'the API key, or without one whichever the hooks tell of.';
 comment on column mirror.integrations.max_gone_share is
-'Of all customers or orders that a reconcile compares, the share that may be gone from the engine at once. More is refused and '
-'reported; up to ten are always believed.';
+'Of all that a reconcile compares of a kind, the share that may be gone from the engine at once. More is refused and reported; '
+'up to ten are always believed.';
 comment on column mirror.integrations.reconcile_every is
 'How often the daemon compares what was touched within reconcile_window with the engine; empty: never.';
 comment on column mirror.integrations.full_reconcile_every is 'How often it compares everything; empty: never.';

@@ -42,7 +42,9 @@ for each row execute function mirror.touch_updated_at();
 create table mirror.sync_cursors (
     id uuid primary key default mirror.uuid_v7(),
     run_id uuid not null references mirror.sync_runs (id) on delete cascade,
-    entity text not null check (entity in ('customer', 'order')),
+    entity text not null check (entity in (
+        'customer', 'order', 'payment', 'refund', 'plan', 'subscription', 'invoice'
+    )),
     slice integer not null default 0 check (slice >= 0),
     position text,
     is_at_end boolean not null default false,
@@ -62,7 +64,9 @@ for each row execute function mirror.touch_updated_at();
 create table mirror.sync_receipts (
     id uuid primary key default mirror.uuid_v7(),
     run_id uuid not null references mirror.sync_runs (id) on delete cascade,
-    entity text not null check (entity in ('customer', 'order')),
+    entity text not null check (entity in (
+        'customer', 'order', 'payment', 'refund', 'plan', 'subscription', 'invoice'
+    )),
     slice integer not null check (slice >= 0),
     read_at timestamptz not null,
     next_position text,
@@ -129,7 +133,9 @@ create table mirror.drift (
     id uuid primary key default mirror.uuid_v7(),
     run_id uuid references mirror.sync_runs (id) on delete set null,
     integration_id uuid not null references mirror.integrations (id),
-    entity text not null check (entity in ('customer', 'order')),
+    entity text not null check (entity in (
+        'customer', 'order', 'payment', 'refund', 'plan', 'subscription', 'invoice'
+    )),
     counted bigint not null,
     seen bigint not null,
     removed bigint not null,

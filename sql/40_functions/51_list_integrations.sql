@@ -5,12 +5,13 @@ create function mirror.list_integrations() returns table (
     engine text,
     secrets_variable text,
     money_precision smallint,
-    phone_region text
+    phone_region text,
+    is_test boolean
 )
 language sql stable
 set search_path = ''
 as $$
-    select i.id, i.store_id, i.slug, i.engine::text, i.secrets_variable, i.money_precision, s.phone_region
+    select i.id, i.store_id, i.slug, i.engine::text, i.secrets_variable, i.money_precision, s.phone_region, i.is_test
     from mirror.integrations as i
     inner join public.stores as s on s.id = i.store_id
     where i.is_active and s.is_active

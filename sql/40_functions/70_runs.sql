@@ -181,7 +181,7 @@ begin
                 select from mirror.webhook_events as e
                 where
                     e.integration_id = v_run.integration_id and e.entity_id = f.entry ->> 'source_id'
-                    and e.event_type like p_entity || '.%' and e.created_at >= v_run.created_at
+                    and mirror.is_about(e.event_type, p_entity) and e.created_at >= v_run.created_at
             ) then f.entry || '{"cause": "late"}'
             else f.entry
         end)
@@ -202,6 +202,8 @@ begin
         select 'customer' as entity, c.store_id, c.source, c.source_id, c.deleted_at from public.customers as c
         union all
         select 'order', o.store_id, o.source, o.source_id, o.deleted_at from public.customer_orders_summary as o
+        union all
+        select m.entity, m.store_id, m.source, m.source_id, m.deleted_at from mirror.provider_rows as m
     ) as t on t.store_id = i.store_id and t.source = i.engine and t.entity = s.entity and t.source_id = s.source_id
     where s.run_id = p_run_id and s.entity = p_entity and t.deleted_at >= v_run.read_from;
 

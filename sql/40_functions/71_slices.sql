@@ -37,7 +37,7 @@ begin
             offset 0
         ) as r
         where i.id = p_integration_id;
-    else
+    elsif p_entity = 'order' then
         return query
         select r.*
         from mirror.integrations as i
@@ -49,14 +49,39 @@ begin
             offset 0
         ) as r
         where i.id = p_integration_id;
+    else
+        return query
+        select r.*
+        from mirror.integrations as i
+        cross join unnest(p_source_ids) as l (source_id)
+        cross join lateral (
+            select m.source_id, m.source_version, m.source_hash, m.deleted_at, m.updated_at
+            from mirror.provider_rows as m
+            where m.entity = p_entity and m.store_id = i.store_id and m.source = i.engine and m.source_id = l.source_id
+            offset 0
+        ) as r
+        where i.id = p_integration_id;
     end if;
 end
 $$;
 
 comment on function mirror.source_rows(uuid, text, text[]) is
-'What tells whether these customers or orders are here as the engine has them. Ids that are not here are not in it.';
+'What tells whether these entities are here as the engine has them. Ids that are not here are not in it.';
 revoke execute on function mirror.source_rows(uuid, text, text[]) from public;
 grant execute on function mirror.source_rows(uuid, text, text[]) to service_role;
+
+create function mirror.is_about(p_event_type text, p_entity text) returns boolean
+language sql immutable
+set search_path = ''
+as $$
+    -- The ids of a payment provider name their kind, and its events are called otherwise than what is made of them.
+    select p_entity not in ('customer', 'order') or p_event_type like p_entity || '.%'
+$$;
+
+comment on function mirror.is_about(text, text) is
+'Whether an event of the inbox that has an entity''s id is of that entity''s kind.';
+revoke execute on function mirror.is_about(text, text) from public;
+grant execute on function mirror.is_about(text, text) to service_role;
 
 create function mirror.find_causes(p_integration_id uuid, p_entity text, p_source_ids text[], p_hashes text[]) returns table (
     source_id text,
@@ -98,14 +123,14 @@ as $$
         select e.event_id
         from mirror.webhook_events as e
         where
-            e.integration_id = i.id and e.entity_id = l.source_id and e.event_type like p_entity || '.%'
+            e.integration_id = i.id and e.entity_id = l.source_id and mirror.is_about(e.event_type, p_entity)
             and e.state = 'pending'
         limit 1
     ) as waiting on true
     left join lateral (
         select e.state, e.reason, e.created_at
         from mirror.webhook_events as e
-        where e.integration_id = i.id and e.entity_id = l.source_id and e.event_type like p_entity || '.%'
+        where e.integration_id = i.id and e.entity_id = l.source_id and mirror.is_about(e.event_type, p_entity)
         order by e.id desc
         limit 1
     ) as event on true
@@ -113,7 +138,7 @@ as $$
 $$;
 
 comment on function mirror.find_causes(uuid, text, text[], text[]) is
-'How customers or orders came to differ from the engine. edited: changed by hand. pending: a hook waits. dead: the hook that '
+'How entities came to differ from the engine. edited: changed by hand. pending: a hook waits. dead: the hook that '
 'told of it could not be applied. skipped: it was taken as not for us. unknown: of before contents were compared. remapped: '
 'by another version of the mapping. unsent: no hook told of it.';
 revoke execute on function mirror.find_causes(uuid, text, text[], text[]) from public;

@@ -17,7 +17,7 @@ begin
         where i.id = p_integration_id and c.source_id > p_after and (p_since is null or c.registered_at >= p_since)
         order by c.source_id
         limit p_limit;
-    elsif p_since is null then
+    elsif p_entity = 'order' and p_since is null then
         return query
         select o.source_id, o.source_version, o.deleted_at is null and o.source_version > '-infinity'
         from mirror.integrations as i
@@ -25,7 +25,7 @@ begin
         where i.id = p_integration_id and o.source_id > p_after
         order by o.source_id
         limit p_limit;
-    else -- few of many: by the index of order dates
+    elsif p_entity = 'order' then -- few of many: by the index of order dates
         return query
         select o.source_id, o.source_version, o.deleted_at is null and o.source_version > '-infinity'
         from mirror.integrations as i
@@ -33,13 +33,21 @@ begin
         where i.id = p_integration_id and o.source = i.engine and o.source_id > p_after
         order by o.source_id
         limit p_limit;
+    else
+        return query
+        select m.source_id, m.source_version, m.deleted_at is null and m.source_version > '-infinity'
+        from mirror.integrations as i
+        inner join mirror.provider_rows as m on m.store_id = i.store_id and m.source = i.engine and m.entity = p_entity
+        where i.id = p_integration_id and m.source_id > p_after and (p_since is null or m.made_at >= p_since)
+        order by m.source_id
+        limit p_limit;
     end if;
 end
 $$;
 
 comment on function mirror.list_rows(uuid, text, timestamptz, text, integer) is
-'The p_limit customers or orders that follow the id p_after, of those registered or placed since p_since, if given. Live is '
-'what is neither a tombstone nor a bare reference.';
+'The p_limit entities that follow the id p_after, of those registered, placed or made since p_since, if given. Live is what is '
+'neither a tombstone nor a bare reference.';
 revoke execute on function mirror.list_rows(uuid, text, timestamptz, text, integer) from public;
 grant execute on function mirror.list_rows(uuid, text, timestamptz, text, integer) to service_role;
 

@@ -118,7 +118,8 @@ as $$
                         'entity', n.entity, 'missing', l.missing, 'stale', l.stale, 'gone', l.gone, 'never_sent', l.never_sent,
                         'differing', l.differing, 'at', l.created_at
                     )), '[]')
-                    from unnest(array['customer', 'order']) as n (entity)
+                    from unnest(array['customer', 'order', 'payment', 'refund', 'plan', 'subscription', 'invoice'])
+                        as n (entity)
                     cross join lateral (
                         select d.missing, d.stale, d.gone, d.never_sent, d.differing, d.created_at
                         from mirror.drift as d

@@ -67,7 +67,8 @@ mirror.hook_gaps,
 mirror.hook_pulse
 to service_role;
 
-grant select on public.order_tracking, public.orders_needing_attention, mirror.stuck_deliveries, mirror.undelivered_orders
+grant select on public.order_tracking, public.orders_needing_attention, mirror.stuck_deliveries, mirror.undelivered_orders,
+mirror.provider_rows
 to service_role;
 grant select, insert on public.order_delivery_status_events to service_role;
 grant select on mirror.audit_log to service_role;

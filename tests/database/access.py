@@ -217,6 +217,7 @@ RELATIONS = {
     "mirror.unbooked_orders": _SERVICE_VIEW,
     "mirror.stuck_deliveries": _SERVICE_VIEW,
     "mirror.undelivered_orders": _SERVICE_VIEW,
+    "mirror.provider_rows": _SERVICE_VIEW,
     "mirror.audit_log": Access(service=("select",)),
     "mirror.schedule": Access(("select", "update"), update_columns=("last_run_at", "last_error")),
 }
@@ -294,6 +295,7 @@ SERVICE_FUNCTIONS = (
     "mirror.has_money",
     "mirror.hook_silence",
     "mirror.invoice_hash",
+    "mirror.is_about",
     "mirror.is_engine",
     "mirror.is_finished_invoice",
     "mirror.is_undelivered",

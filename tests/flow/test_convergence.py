@@ -5,24 +5,17 @@ And as the shop's Admin API said they should.
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import TypeVar
 
-import asyncpg
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
 
 from sync.compare import Comparison, compare
-from sync.database import connect
-from sync.drain import Counts
 from sync.engines.base import Context, Event
 from sync.engines.vendure import payloads
 from sync.recording import load_recording
-from sync.settings import Address
 from tests.contents import PROVIDERS, TABLES, Contents, read_contents
 from tests.mirror import Mirror
 from tests.rest.gateway import both_doors
@@ -39,7 +32,7 @@ ORDER = "from public.customer_orders_summary where source_id = $1"
 HISTORY = "public.order_delivery_status_events"
 BESIDE = (
     "mirror.webhook_events, mirror.outbox, mirror.sync_conflicts, mirror.delivery_stage_counts, "
-    "mirror.delivery_durations"
+    "mirror.delivery_durations, mirror.provider_payments, mirror.provider_refunds, public.lexoffice_sync_logs"
 )
 EMPTY = f"""
     alter table {HISTORY} disable trigger user;
@@ -89,32 +82,6 @@ async def test_the_recording_is_worth_the_name(mirror: Mirror, expected: Content
     assert len(EVENTS) > 100
 
 
-async def test_any_order_any_duplicates_any_slices_end_in_the_same_tables(mirror: Mirror, expected: Contents) -> None:
-    loop = asyncio.get_running_loop()
-
-    @given(
-        order=st.randoms(use_true_random=True),
-        again=st.lists(st.sampled_from(EVENTS), max_size=40),
-        cuts=st.lists(st.integers(0, len(EVENTS)), max_size=12),
-        slice_size=st.sampled_from([1, 7, 50, 500]),
-    )
-    @settings(
-        max_examples=15,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-        database=None,
-        phases=[Phase.generate],  # a shuffle does not shrink
-    )
-    def holds(order: random.Random, again: list[Event], cuts: list[int], slice_size: int) -> None:
-        events = EVENTS + again
-        order.shuffle(events)
-        taking = take(mirror, slices(events, cuts), slice_size)
-        found = asyncio.run_coroutine_threadsafe(taking, loop).result()
-        assert differences(found, expected) == []
-
-    await asyncio.to_thread(holds)
-
-
 async def take(mirror: Mirror, parts: list[list[Event]], slice_size: int) -> Contents:
     """Take events as hooks bring them, delivered again and again, and return what the tables say in the end."""
     for part in parts:
@@ -134,41 +101,6 @@ async def test_whole_hooks_with_all_later_copies_end_in_the_same_content(mirror:
     for seed in range(3):
         found = await take(mirror, shuffled(HOOKS + HOOKS, seed), slice_size=50)
         assert differences(without_versions(found), without_versions(expected)) == []
-
-
-@pytest.mark.parametrize("order", ["as they came", "backwards"])
-async def test_each_event_alone_in_order_and_backwards(mirror: Mirror, expected: Contents, order: str) -> None:
-    events = EVENTS if order == "as they came" else EVENTS[::-1]
-    found = await take(mirror, [[event] for event in events], slice_size=1)
-    assert differences(found, expected) == []
-
-
-@pytest.fixture
-async def second(address: Address, database: str) -> AsyncIterator[Mirror]:
-    """Another worker, with connections of its own."""
-    connection = await asyncpg.connect(database)
-    async with connect(address) as door:
-        yield await Mirror.over(door, connection)
-    await connection.close()
-
-
-@pytest.mark.parametrize("seed", range(3))
-async def test_two_workers_at_once_end_in_the_same_tables(
-    mirror: Mirror, second: Mirror, expected: Contents, seed: int
-) -> None:
-    await mirror.accept_read(shuffled(EVENTS, seed))
-    workers = [worker.drain(slice_size=size) for worker, size in ((mirror, 5), (second, 8))]
-    total = Counts()
-    while await pending(mirror):
-        for counts in await asyncio.gather(*(worker.run() for worker in workers)):
-            total.add(counts)
-    assert total.applied + total.skipped == len(EVENTS)
-    assert total.dead == 0
-    assert differences(await emptied(mirror), expected) == []
-
-
-async def pending(mirror: Mirror) -> bool:
-    return bool(await mirror.connection.fetchval("select count(*) from mirror.webhook_events where state = 'pending'"))
 
 
 async def compared(mirror: Mirror) -> Comparison:

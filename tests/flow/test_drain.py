@@ -174,9 +174,9 @@ async def test_events_of_an_inactive_integration_wait_for_it(mirror: Mirror) -> 
 
 
 async def test_events_of_an_engine_that_this_version_does_not_know_wait_for_one_that_does(mirror: Mirror) -> None:
-    await mirror.connection.execute("update mirror.integrations set engine = 'stripe'")
+    await mirror.connection.execute("update mirror.integrations set engine = 'shopify'")
     assert await mirror.take(customer_changed("1", 1)) == Counts(retried=1)
-    assert await mirror.events("reason") == ["this version does not know the engine stripe: install a newer mirror"]
+    assert await mirror.events("reason") == ["this version does not know the engine shopify: install a newer mirror"]
 
 
 async def test_what_admins_change_of_an_integration_counts_at_the_next_drain(mirror: Mirror) -> None:

@@ -88,6 +88,8 @@ async def connect(credentials: Credentials) -> AsyncIterator[Client]:
 class VendureClient:
     """A shop with our plugin."""
 
+    is_test: bool | None = None
+
     def __init__(self, api: AdminApi, patience_seconds: float = PATIENCE_SECONDS) -> None:
         self._api = api
         self._patience_seconds = patience_seconds

@@ -6,15 +6,20 @@ from contextlib import AbstractAsyncContextManager
 from sync.engines.base import Client, Context, Event
 from sync.engines.vendure import client, payloads, signature
 from sync.engines.vendure.mapping import map_event
-from sync.records import Record
-from sync.settings import Credentials
+from sync.records import Entity, Record
+from sync.settings import Credentials, are_secrets
 
 
 class Vendure:
     """Vendure with the mirror's plugins; `docs/vendure-hooks.md` is what they and we agreed on."""
 
     name = "vendure"
+    entities: tuple[Entity, ...] = ("customer", "order")
+    api_url: str | None = None
     signature_headers: tuple[str, ...] = signature.HEADERS
+
+    def check_secrets(self, secrets: list[str]) -> None:
+        are_secrets(secrets)
 
     def verify(self, headers: Mapping[str, str], body: bytes, secrets: Sequence[str]) -> None:
         signature.verify(headers, body, secrets)
