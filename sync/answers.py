@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from sync.engines.base import Client, Context, Engine, Event, Sweep
+from sync.engines.base import Client, Context, Engine, Event, Fetch, Sweep
 from sync.errors import Reject, Retry, Skip
 from sync.records import Deletion, Entity, Record
 from sync.runs import Told
@@ -39,6 +39,14 @@ class Source(msgspec.Struct, frozen=True):
     context: Context
     client: Client
 
+    def chosen(self, entities: tuple[Entity, ...] | None) -> tuple[Entity, ...]:
+        """Return which of what the engine has is asked for: all, unless it is said; raise Reject for what it lacks."""
+        lacking = [entity for entity in entities or () if entity not in self.engine.entities]
+        if lacking:
+            has = ", ".join(self.engine.entities)
+            raise Reject(f"{self.slug} has nothing of the kind {', '.join(lacking)}; what it has is {has}")
+        return entities or self.engine.entities
+
 
 class Answer(msgspec.Struct, frozen=True):
     """What an engine said of an entity that it was asked for."""
@@ -62,11 +70,11 @@ class Obliging:
     async def sweep(self, entity: Entity, *, position: str | None, since: datetime | None, limit: int) -> Sweep:
         return await _as_asked(lambda: self._client.sweep(entity, position=position, since=since, limit=limit))
 
-    async def ask(self, entity: Entity, source_ids: Sequence[str]) -> list[Answer]:
-        """Ask for entities; return one answer for each."""
+    async def ask(self, entity: Entity, source_ids: Sequence[str], listed: Sequence[Event] = ()) -> list[Answer]:
+        """Ask for entities, but where a list has told all of them; return one answer for each."""
         if not source_ids:
             return []
-        fetched = await _as_asked(lambda: self._client.fetch(entity, source_ids))
+        fetched = listed or await _as_asked(lambda: self._client.fetch(entity, source_ids))
         events = {event.entity_id: event for event in fetched}
         answers: list[Answer] = []
         for position, source_id in enumerate(source_ids, 1):
@@ -80,6 +88,8 @@ class Obliging:
             return Answer(source_id, "rejected", reason="the engine lists it, and cannot read it")
         try:
             records = self._source.engine.map(event.event_type, bytes(event.payload), self._source.context)
+        except Fetch as wanted:
+            return Answer(source_id, "rejected", reason=wanted.reason)
         except Skip as skip:
             return Answer(source_id, "skipped", reason=skip.reason)
         except Reject as reject:

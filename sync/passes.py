@@ -209,7 +209,8 @@ class Passes:
         }
         part = Slice(entity, number, swept.read_at, swept.position, swept.counted, listed, told={}, found=[])
         differing = await self._run.compare(part)
-        answers = await self._engine.ask(entity, [found.source_id for found in differing]) if self._fix else []
+        wanted = [found.source_id for found in differing]
+        answers = await self._engine.ask(entity, wanted, swept.events) if self._fix else []
         found = [each for each in differing if each.cause is not None]
         return await self._made_ready(msgspec.structs.replace(part, told=told(answers), found=found), answers)
 

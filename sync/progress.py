@@ -24,13 +24,13 @@ from rich.text import Text
 
 from sync.backfill import Backfilled
 from sync.reconcile import Reconciled
-from sync.records import Entity
+from sync.records import ENTITIES, Entity
 from sync.runs import Difference, Ending, Found, Receipt, Summary
 
 LINE_SECONDS = 5.0
 DIFFERING_SHOWN = 50
 
-NAMES: dict[Entity, str] = {"customer": "customers", "order": "orders"}
+NAMES: dict[Entity, str] = {entity: f"{entity}s" for entity in ENTITIES}
 
 CAUSES = {
     "edited": "changed by hand",
@@ -55,7 +55,7 @@ class Bar(AbstractContextManager["Bar"]):
     def __init__(self, console: Console) -> None:
         self._console = console
         self._bar = Progress(
-            TextColumn("{task.description:9}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn(),
+            TextColumn("{task.description:13}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn(),
             console=console,
             disable=not console.is_terminal,
         )  # fmt: skip

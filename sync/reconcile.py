@@ -21,7 +21,7 @@ from sync.engines.base import Client
 from sync.errors import Retry, SyncError
 from sync.passes import SLICE_SIZE, Passes, Progress, Unwatched
 from sync.records import Entity
-from sync.runs import ENTITIES, Busy, Difference, Ending, Found, Options, Run, Summary, open_run
+from sync.runs import Busy, Difference, Ending, Found, Options, Run, Summary, open_run
 from sync.sources import find_source
 
 log = structlog.get_logger()
@@ -48,35 +48,36 @@ async def reconcile(  # noqa: PLR0913 - each narrows it in its own way
     source: Source,
     *,
     fix: bool,
-    entities: tuple[Entity, ...] = ENTITIES,
+    entities: tuple[Entity, ...] | None = None,
     since: datetime | None = None,
     allow_gone: float | None = None,
     grace: float = GRACE_SECONDS,
     progress: Progress | None = None,
     waits: Callable[[str], None] | None = None,
 ) -> Reconciled:
-    """Compare, and with `fix` heal. With `since` only what was placed, registered or touched after that.
+    """Compare, and with `fix` heal: all that the engine has, or some of it; with `since` what is as new as that.
 
     `allow_gone` is the share of all that may be gone at once, where the integration's own is not to hold.
 
     Raises:
         Retry: the engine or the database is away for too long, or another run is in hand.
-        Reject: the engine or the database refuses to be asked.
+        Reject: the engine or the database refuses to be asked, or has nothing of that kind.
     """
+    asked = source.chosen(entities)
     options = Options(
-        entities=entities,
+        entities=asked,
         since=since,
-        is_full=since is None and set(entities) == set(ENTITIES),
+        is_full=since is None and set(asked) == set(source.engine.entities),
         fix=fix,
         allow_gone=allow_gone,
     )
     async with open_run(database, source.integration_id, "reconcile", options, waits=waits) as run:
         passes = Passes(run, source, fix=fix, since=since, progress=progress or Unwatched())
-        refusals = [await _bury_gone(run, passes, await passes.read(entity)) for entity in entities]
-        summaries = [await passes.count_anew(entity) for entity in entities]
+        refusals = [await _bury_gone(run, passes, await passes.read(entity)) for entity in asked]
+        summaries = [await passes.count_anew(entity) for entity in asked]
         if any(summary.never_sent for summary in summaries):
             await asyncio.sleep(grace)
-            summaries = [await passes.count_anew(entity) for entity in entities]
+            summaries = [await passes.count_anew(entity) for entity in asked]
         found = {s.entity: await run.found(s.entity) for s in summaries if s.missing or s.stale or s.gone}
         differing = {s.entity: await run.differing(s.entity) for s in summaries if s.differing}
         refused = "; ".join(filter(None, refusals)) or None

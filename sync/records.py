@@ -16,6 +16,8 @@ DELIVERY_STAGES: tuple[DeliveryStage, ...] = get_args(DeliveryStage)
 """In the order in which they happen."""
 
 Entity = Literal["customer", "order", "payment", "refund", "plan", "subscription", "invoice"]
+ENTITIES: tuple[Entity, ...] = get_args(Entity)
+"""All that engines may have; `sync.engines.base.Engine.entities` says which of them one has."""
 PaymentStatus = Literal["pending", "authorized", "paid", "failed", "cancelled"]
 RefundStatus = Literal["pending", "succeeded", "failed", "cancelled"]
 PlanInterval = Literal["day", "week", "month", "year"]

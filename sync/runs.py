@@ -28,9 +28,6 @@ Kind = Literal["backfill", "reconcile"]
 State = Literal["running", "complete", "drifted", "incomplete", "refused"]
 Told = Literal["state", "deleted", "skipped", "rejected"]
 
-ENTITIES: tuple[Entity, ...] = ("customer", "order")
-"""In the order in which they are read: an order finds its customer there."""
-
 LEASE_SECONDS = 20.0
 """After so long, the run of a process that died may be gone on with."""
 PATIENCE_SECONDS = 60.0
@@ -47,7 +44,7 @@ class Busy(Retry):
 class Options(msgspec.Struct, frozen=True, omit_defaults=False):
     """What a run is asked for."""
 
-    entities: tuple[Entity, ...] = ENTITIES
+    entities: tuple[Entity, ...]
     since: datetime | None = None
     """Only what was placed, registered or touched since then."""
     is_full: bool = True

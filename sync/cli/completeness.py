@@ -17,8 +17,7 @@ from sync.errors import Reject, Retry
 from sync.progress import Bar, print_backfilled, print_reconciled
 from sync.reconcile import Reconciled
 from sync.reconcile import reconcile as run_reconcile
-from sync.records import Entity
-from sync.runs import ENTITIES
+from sync.records import ENTITIES, Entity
 from sync.settings import Address, Settings
 from sync.sources import open_source
 from sync.stack import (
@@ -39,13 +38,13 @@ RECONCILE_KEPT = "What was healed stays so: the same command begins anew."
 
 @command
 @click.argument("integration")
-@click.option("--since", type=MOMENT, help="Only what was placed, registered or touched since then (UTC).")
-@click.option("--entity", type=click.Choice(ENTITIES), help="Only customers, or only orders.")
+@click.option("--since", type=MOMENT, help="Only what was placed, registered, made or touched since then (UTC).")
+@click.option("--entity", type=click.Choice(ENTITIES), help="Only this kind of what the engine has.")
 @click.option("--restart", is_flag=True, help="Begin anew, instead of going on where the last one was.")
 def backfill(
     settings: Settings, integration: str, since: datetime | None, entity: Entity | None, restart: bool
 ) -> None:
-    """Read all customers and orders of an engine into the tables, and prove it.
+    """Read all that an engine has into the tables, and prove it.
 
     INTEGRATION is its slug, as in `mirror backfill vendure`. Safe beside live hooks: a newer hook always wins. Ended
     by Ctrl-C or otherwise, the same command goes on where it was. Exit code 0 only if every receipt agrees with what
@@ -57,7 +56,7 @@ def backfill(
         async with connect(address, connections=connections) as database, open_source(database, integration) as source:
             with Bar(console) as bar:
                 return await run_backfill(
-                    database, source, entities=(entity,) if entity else ENTITIES, since=since, restart=restart,
+                    database, source, entities=(entity,) if entity else None, since=since, restart=restart,
                     progress=bar, waits=bar.waits,
                 )  # fmt: skip
 
@@ -71,8 +70,10 @@ def backfill(
 @command
 @click.argument("integration")
 @click.option("--fix", is_flag=True, help="Heal what differs; otherwise only look.")
-@click.option("--window", type=DURATION, help="Only what was placed, registered or touched in the last 7d, 12h, …")
-@click.option("--entity", type=click.Choice(ENTITIES), help="Only customers, or only orders.")
+@click.option(
+    "--window", type=DURATION, help="Only what was placed, registered, made or touched in the last 7d, 12h, …"
+)
+@click.option("--entity", type=click.Choice(ENTITIES), help="Only this kind of what the engine has.")
 @click.option(
     "--allow-gone", type=PERCENT, help="Believe the engine that up to so many percent are gone, as in 40%; with --fix."
 )
@@ -97,7 +98,7 @@ def reconcile(  # noqa: PLR0913 - as many as there are options
         async with connect(address, connections=connections) as database, open_source(database, integration) as source:
             with Bar(console) as bar:
                 return await run_reconcile(
-                    database, source, fix=fix, entities=(entity,) if entity else ENTITIES,
+                    database, source, fix=fix, entities=(entity,) if entity else None,
                     since=datetime.now(UTC) - window if window else None, allow_gone=allow_gone,
                     progress=bar, waits=bar.waits,
                 )  # fmt: skip

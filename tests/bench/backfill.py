@@ -43,6 +43,8 @@ class Ready:
                 self._events[entity][change["entityId"]] = event
         self._ids = {entity: sorted(events) for entity, events in self._events.items()}
 
+    is_test: bool | None = None
+
     async def count(self, entity: Entity, *, since: datetime | None = None) -> int:
         return 0 if since else len(self._ids[entity])
 

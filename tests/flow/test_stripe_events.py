@@ -11,7 +11,9 @@ import asyncpg
 import pytest
 
 from sync.database import connect
-from tests.account import EVENTS, StripeMirror, known
+from tests.account import EVENTS, OTHER_SECRET, SECRET, StripeMirror, body_of, known, signed
+from tests.flow.serving import serving
+from tests.hooks import SECRET as VENDURE_SECRET
 from tests.postgres import TestServer
 
 REGISTERS = {"provider_payments": "mirror", "provider_refunds": "mirror"}
@@ -72,3 +74,19 @@ async def test_an_event_becomes_rows_or_says_why_not(account: StripeMirror, name
     else:  # it has to be asked for, and there is nothing to ask with
         assert state == "pending"
         assert reason.endswith("set STRIPE_API_KEY where the daemon runs")
+
+
+async def test_its_hooks_come_over_http_with_either_of_two_secrets(
+    shared: str, account: StripeMirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STRIPE_HOOK_SECRETS", f"{OTHER_SECRET},{SECRET}")
+    monkeypatch.setenv("VENDURE_HOOK_SECRETS", VENDURE_SECRET)
+    body = body_of(known("invoice.paid")["event"])
+    async with serving(shared) as api:
+        answers = [
+            await api.post("/hooks/stripe", content=body, headers=headers)
+            for headers in (signed(body, SECRET), signed(body, OTHER_SECRET), signed(body, "whsec_forged"), {})
+        ]
+    assert [answer.status_code for answer in answers] == [202, 202, 401, 401]
+    assert [answer.json().get("accepted") for answer in answers] == [1, 0, None, None]
+    assert (await account.drain().run()).applied == 1

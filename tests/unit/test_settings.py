@@ -7,12 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from sync.settings import Credentials, Project, SettingsError, load_credentials, load_secrets, load_settings
+from sync.settings import (
+    Credentials,
+    LexofficeAccess,
+    Project,
+    SettingsError,
+    load_credentials,
+    load_secrets,
+    load_settings,
+)
 
 VARIABLES = [
     "DATABASE_URL", "SUPABASE_URL", "SUPABASE_SECRET_KEY", "MIRROR_HOME", "MIRROR_HOST", "MIRROR_PORT",
     "MIRROR_MAX_BODY_BYTES", "MIRROR_SLICE_SIZE", "MIRROR_LEASE_SECONDS", "MIRROR_POLL_SECONDS",
-    "MIRROR_DATABASE_CONNECTIONS",
+    "MIRROR_DATABASE_CONNECTIONS", "LEXOFFICE_API_KEY", "LEXOFFICE_API_URL",
 ]  # fmt: skip
 GOOD = "whsec_" + base64.b64encode(b"a secret of twenty-four bytes or more").decode()
 SHORT = "whsec_" + base64.b64encode(b"too short").decode()
@@ -168,3 +176,16 @@ def test_credentials_that_are_half_set_are_all_named(
     assert len(lines) == len(complaints) + 2
     assert all(line.startswith(f"  A_API_{complaint}") for line, complaint in zip(lines, complaints, strict=False))
     assert "opensesame" not in str(caught.value)
+
+
+def test_books_need_a_key_and_know_their_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().lexoffice is None
+    monkeypatch.setenv("LEXOFFICE_API_KEY", "a-key")
+    assert load_settings().lexoffice == LexofficeAccess("a-key", "https://api.lexware.io")
+    monkeypatch.setenv("LEXOFFICE_API_KEY", "a key")
+    monkeypatch.setenv("LEXOFFICE_API_URL", "api.lexware.io")
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert [line.split(":")[0].strip() for line in str(caught.value).splitlines()[1:]] == [
+        "LEXOFFICE_API_KEY", "LEXOFFICE_API_URL"
+    ]  # fmt: skip
