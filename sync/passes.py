@@ -119,7 +119,7 @@ class Passes:
             told=told(answers),
             found=[found for found in gone if found.source_id in deleted],
         )
-        await self._write(await self._made_ready(part, answers))
+        self._progress.wrote(await self._write(await self._made_ready(part, answers)))
 
     async def _compare_totals(self, entity: Entity) -> Summary:
         """Compare what was seen with the engine's total, after reading what was placed meanwhile, too."""
@@ -145,16 +145,16 @@ class Passes:
 
     async def _write_all(self, entity: Entity, position: str | None, since: datetime | None) -> None:
         """Write slice after slice, a few of them at once; receipts are left one by one."""
-        written: deque[asyncio.Task[None]] = deque()
+        written: deque[asyncio.Task[Receipt]] = deque()
         try:
             async with self._prepared(entity, position, since) as slices:
                 async for ready in slices:
                     before = written[-1] if written else None
                     written.append(asyncio.create_task(self._write(ready, before)))
                     if len(written) == WRITTEN_AT_ONCE:
-                        await written.popleft()
+                        self._progress.wrote(await written.popleft())
             while written:
-                await written.popleft()
+                self._progress.wrote(await written.popleft())
         except asyncio.CancelledError:
             for task in written:
                 task.cancel()
@@ -223,7 +223,7 @@ class Passes:
             await asyncio.sleep(0)
         return _Ready(part, answers, ready)
 
-    async def _write(self, ready: _Ready, before: "asyncio.Task[None] | None" = None) -> None:
+    async def _write(self, ready: _Ready, before: "asyncio.Task[Receipt] | None" = None) -> Receipt:
         """Write a slice; leave its receipt, which looks at what stands in the tables, after that of the one before."""
         rest = ""
         if len(ready.lanes) == 1:
@@ -236,10 +236,9 @@ class Passes:
         if before is not None:
             await asyncio.wait([before])
         try:
-            receipt = await self._run.write(ready.part, rest)
+            return await self._run.write(ready.part, rest)
         except (Reject, Await):
-            receipt = await self._run.write((await self._without_refused(ready)).part)
-        self._progress.wrote(receipt)
+            return await self._run.write((await self._without_refused(ready)).part)
 
     async def _apply(self, lane: _Lane) -> None:
         async with self._writers:
