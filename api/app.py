@@ -112,6 +112,7 @@ def create_app(settings: Settings) -> Litestar:
             render_plugins=[Viewer(), JsonRenderPlugin()],
             openapi_router=viewer_router(),
             components=Components(security_schemes=SECURITY),
+            use_handler_docstrings=True,
         ),
         request_max_body_size=MAX_BODY_BYTES,
         # `stopping` is set by the server, once it is told to stop: whatever streams answers has to look.

@@ -15,7 +15,8 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import QueryParameter
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from api.documented import HOOK, TOO_LARGE, problems
+from api import examples
+from api.documented import HOOK, TOO_LARGE, answers, example, problems, takes
 from api.limits.limits import Limits
 from api.problems import MalformedHookError, UnknownStoreError, UnpreparedSendSmsError
 from api.settings import EdgeSettings
@@ -38,7 +39,10 @@ MAX_BODY_BYTES = 200 * 1024
 CODE_SECONDS = 300
 HEADERS = ("webhook-id", "webhook-timestamp", "webhook-signature")
 
-StoreSlug = Annotated[str | None, QueryParameter(description="The store's slug; the first store without it.")]
+StoreSlug = Annotated[
+    str | None,
+    QueryParameter(description="The store's slug; the first store without it.", examples=example("default")),
+]
 
 
 class _User(msgspec.Struct):
@@ -83,7 +87,11 @@ def send_sms_route(
         request_max_body_size=MAX_BODY_BYTES,
         tags=["hooks"],
         security=[{HOOK: []}],
-        responses=problems(BadSignature, MalformedHookError, UnknownStoreError, UnpreparedSendSmsError, TOO_LARGE),
+        operation_class=takes(examples.SEND_SMS, description="As Supabase Auth sends it."),
+        responses={
+            **answers(SmsTaken, "The text is sent, or will not be.", examples.SMS_SENT, examples.SMS_REFUSED),
+            **problems(BadSignature, MalformedHookError, UnknownStoreError, UnpreparedSendSmsError, TOO_LARGE),
+        },
     )
     async def send_sms(request: Request[Any, Any, Any], store: StoreSlug = None) -> Response[SmsTaken]:
         """Send the code that Supabase Auth made for a phone number."""

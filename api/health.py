@@ -5,7 +5,8 @@ import asyncio
 from litestar import get
 from litestar.handlers import HTTPRouteHandler
 
-from api.documented import problems
+from api import examples
+from api.documented import answers, problems
 from api.problems import LaggingError, MissingSchemaError, PendingMigrationsError
 from sync.database import Database, Row
 from sync.deadline import within
@@ -15,7 +16,7 @@ from sync.migrate import migrations, supabase_folder
 PATIENCE_SECONDS = 2.0
 
 
-@get("/health/live", tags=["health"], responses=problems())
+@get("/health/live", tags=["health"], responses={**answers(dict[str, str], "It works.", examples.LIVE), **problems()})
 async def live() -> dict[str, str]:
     """Say that the process works; it says nothing about the database."""
     return {"status": "live"}
@@ -43,7 +44,10 @@ def readiness_route(database: Database, *, lag_seconds: int) -> HTTPRouteHandler
     @get(
         "/health/ready",
         tags=["health"],
-        responses=problems(MissingSchemaError, PendingMigrationsError, LaggingError),
+        responses={
+            **answers(dict[str, str], "Requests can be served.", examples.READY),
+            **problems(MissingSchemaError, PendingMigrationsError, LaggingError),
+        },
     )
     async def ready() -> dict[str, str]:
         """Say that the database answers, has our schema, and that events are applied in time; otherwise 503."""

@@ -3,14 +3,15 @@
 Nothing here decides whether an event is relevant: all that is signed and readable goes into the inbox.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, post
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import FromPath
+from litestar.params import PathParameter
 
-from api.documented import HOOK, TOO_LARGE, problems
+from api import examples
+from api.documented import HOOK, TOO_LARGE, answers, example, problems, takes
 from api.edge.door import STATE_ID
 from api.integrations import Integration, Integrations, Unprepared
 from api.limits.limits import Limits
@@ -19,6 +20,8 @@ from api.problems import MalformedHookError, UnknownIntegrationError, Unprepared
 from sync.engines.base import BadSignature, Event, require_headers
 from sync.errors import Reject
 from sync.intake import Intake
+
+Slug = Annotated[str, PathParameter(description="The integration's slug.", examples=example("vendure"))]
 
 
 class Receipt(msgspec.Struct):
@@ -39,11 +42,15 @@ def hook_route(integrations: Integrations, intake: Intake, limits: Limits, *, ma
         request_max_body_size=max_body_bytes,
         tags=["hooks"],
         security=[{HOOK: []}],
-        responses=problems(
-            BadSignature, MalformedHookError, UnknownIntegrationError, UnpreparedIntegrationError, TOO_LARGE
-        ),
+        operation_class=takes(examples.HOOK, description="The engine's own: here of Vendure (docs/vendure-hooks.md)."),
+        responses={
+            **answers(Receipt, "All events are committed.", examples.RECEIPT, status=202),
+            **problems(
+                BadSignature, MalformedHookError, UnknownIntegrationError, UnpreparedIntegrationError, TOO_LARGE
+            ),
+        },
     )
-    async def receive_hook(integration: FromPath[str], request: Request[Any, Any, Any]) -> Receipt:
+    async def receive_hook(integration: Slug, request: Request[Any, Any, Any]) -> Receipt:
         """Store the events of a signed change hook; answer once they are committed."""
         sender = await integrations.find(integration)
         if sender is None:

@@ -14,8 +14,9 @@ from litestar.exceptions import HTTPException
 from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.params import JSONBody
 
+from api import examples
 from api.codes import Hashes, new_code, new_session
-from api.documented import TOO_LARGE, problems
+from api.documented import TOO_LARGE, answers, problems, takes
 from api.gate import Gate
 from api.metrics import CODES
 from api.peers import Connection, requester
@@ -188,16 +189,20 @@ def otp_routes(otp: Otp, edge: EdgeSettings) -> list[HTTPRouteHandler]:
         status_code=202,
         request_max_body_size=MAX_BODY_BYTES,
         tags=["otp"],
-        responses=problems(
-            UnknownStoreError,
-            InvalidPhoneError,
-            UnservedCountryError,
-            UnknownPurposeError,
-            TooManyCodesError,
-            CodesUnavailableError,
-            TOO_LARGE,
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-        ),
+        operation_class=takes(examples.CODE_REQUEST),
+        responses={
+            **answers(CodeSent, "A code is on its way.", examples.CODE_SENT, status=202),
+            **problems(
+                UnknownStoreError,
+                InvalidPhoneError,
+                UnservedCountryError,
+                UnknownPurposeError,
+                TooManyCodesError,
+                CodesUnavailableError,
+                TOO_LARGE,
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            ),
+        },
     )
     async def request_code(data: JSONBody[CodeRequest], request: Request[Any, Any, Any]) -> Response[CodeSent]:
         """Send a code to a phone number. The answer is the same whether or not the shop knows it."""
@@ -209,9 +214,13 @@ def otp_routes(otp: Otp, edge: EdgeSettings) -> list[HTTPRouteHandler]:
         status_code=200,
         request_max_body_size=MAX_BODY_BYTES,
         tags=["otp"],
-        responses=problems(
-            WrongCodeError, CodeExpiredError, AttemptsUsedError, TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE
-        ),
+        operation_class=takes(examples.CODE_ENTERED),
+        responses={
+            **answers(Verified, "The phone number is proved.", examples.VERIFIED),
+            **problems(
+                WrongCodeError, CodeExpiredError, AttemptsUsedError, TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+            ),
+        },
     )
     async def verify_code(data: JSONBody[CodeEntered]) -> Response[Verified]:
         """Prove the phone number by the code that came. A wrong code is told with the attempts that are left."""

@@ -13,14 +13,14 @@ from typing import Any
 from litestar import Request, Response, get
 from litestar.exceptions import NotAuthorizedException
 from litestar.handlers import HTTPRouteHandler
-from litestar.openapi.datastructures import ResponseSpec
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
+from api import examples
 from api.cached import Cached
-from api.documented import METRICS, problems
+from api.documented import METRICS, answers, problems
 from api.limits.limits import Limits
 from api.metrics import registry as counted
 from sync.database import Database, Row
@@ -38,7 +38,11 @@ def watch_routes(database: Database, limits: Limits, *, metrics_token: str | Non
     @get(
         "/health/sync",
         tags=["health"],
-        responses={**problems(), 503: ResponseSpec(dict[str, Any], description="An alarm is on; or as elsewhere.")},
+        responses={
+            **problems(),
+            **answers(dict[str, Any], "The mirror follows its engines.", examples.SYNC),
+            **answers(dict[str, Any], "An alarm is on; or as elsewhere.", examples.SYNC_ALARM, status=503),
+        },
     )
     async def sync() -> Response[dict[str, Any]]:
         """Say that the mirror follows its engines; 503 while an alarm is on, with its name."""
@@ -54,7 +58,10 @@ def watch_routes(database: Database, limits: Limits, *, metrics_token: str | Non
         tags=["health"],
         security=[{METRICS: []}],
         media_type=CONTENT_TYPE_LATEST,
-        responses=problems(HTTPStatus.UNAUTHORIZED),
+        responses={
+            **answers(str, "What is counted.", examples.METRICS, media_type=CONTENT_TYPE_LATEST),
+            **problems(HTTPStatus.UNAUTHORIZED),
+        },
     )
     async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
         """Say in Prometheus' text format how the mirror does. Send the token as `Authorization: Bearer …`."""

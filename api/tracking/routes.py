@@ -11,11 +11,11 @@ from litestar import Request, Response, get
 from litestar.di import NamedDependency, Provide
 from litestar.exceptions import ClientException
 from litestar.handlers import HTTPRouteHandler
-from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import HeaderParameter, PathParameter, QueryParameter
 from litestar.types import ASGIApp
 
-from api.documented import TOKEN, problems
+from api import examples
+from api.documented import TOKEN, answers, example, problems
 from api.peers import requester
 from api.problems import BadTokenError, ExpiredLinkError, TooManyStreamsError, UnknownOrderError
 from api.settings import Network
@@ -23,12 +23,28 @@ from api.tracking.orders import Asked, Orders
 from api.tracking.streams import MEDIA_TYPE, Client, Streams
 from api.tracking.told import TrackedOrder
 
-Code = Annotated[str, PathParameter(description="The order's code, as in its confirmation.")]
-Phone = Annotated[str | None, QueryParameter(description="A phone number of the order, as one dials it.")]
-Link = Annotated[str | None, QueryParameter(name="t", description="From a link that the shop signed.")]
-Store = Annotated[str | None, QueryParameter(description="The store's slug; the first store without it.")]
+Code = Annotated[
+    str, PathParameter(description="The order's code, as in its confirmation.", examples=example(examples.CODE))
+]
+Phone = Annotated[
+    str | None,
+    QueryParameter(description="A phone number of the order, as one dials it.", examples=example(examples.PHONE)),
+]
+Link = Annotated[
+    str | None,
+    QueryParameter(name="t", description="From a link that the shop signed.", examples=example(examples.LINK)),
+]
+Store = Annotated[
+    str | None,
+    QueryParameter(description="The store's slug; the first store without it.", examples=example("default")),
+]
 Version = Annotated[
-    str | None, HeaderParameter(name="Last-Event-ID", description="The version that you have; browsers send it.")
+    str | None,
+    HeaderParameter(
+        name="Last-Event-ID",
+        description="The version that you have; browsers send it.",
+        examples=example(examples.VERSION),
+    ),
 ]
 
 BEARER = b"bearer "
@@ -55,7 +71,10 @@ def tracking_routes(orders: Orders, streams: Streams, proxies: Sequence[Network]
         "/orders/{code:str}",
         tags=["tracking"],
         security=[{TOKEN: []}, {}],
-        responses=problems(UnknownOrderError, BadTokenError, ExpiredLinkError),
+        responses={
+            **answers(TrackedOrder, "Where the order is.", examples.ORDER),
+            **problems(UnknownOrderError, BadTokenError, ExpiredLinkError),
+        },
     )
     async def track_order(
         request: Request[Any, Any, Any], code: Code, phone: Phone = None, link: Link = None, store: Store = None
@@ -70,7 +89,7 @@ def tracking_routes(orders: Orders, streams: Streams, proxies: Sequence[Network]
         security=[{TOKEN: []}, {}],
         dependencies={"asked": Provide(ask)},
         responses={
-            200: ResponseSpec(str, description="Events, each a TrackedOrder.", media_type=MEDIA_TYPE),
+            **answers(str, "Events, each a TrackedOrder.", examples.EVENTS, media_type=MEDIA_TYPE),
             **problems(UnknownOrderError, BadTokenError, ExpiredLinkError, TooManyStreamsError),
         },
     )
