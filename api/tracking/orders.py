@@ -143,10 +143,15 @@ def _asked(store: Store | None, code: str, proof: str, phone: str = "", until: f
 
 
 def _guessable(question: Question) -> list[str]:
-    """Return what a question may be a guess at; nobody guesses a token, or what a link was signed with."""
+    """Return what a question may be a guess at; nobody guesses a token, or what a link was signed with.
+
+    Where there is no number (what was entered is none, or a link was cut off on its way) it counts at the order twice,
+    and not at a number that all of these would share: whoever asks can tell no difference.
+    """
     if question.proof in {TOKEN, LINK}:
         return []
-    return [f"order {question.store} {question.code}", f"phone {question.phone}"]
+    order = f"order {question.store} {question.code}"
+    return [order, f"phone {question.phone or order}"]
 
 
 def _carrier_url(store: Store, order: TrackedOrder) -> str | None:

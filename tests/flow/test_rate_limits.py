@@ -183,3 +183,18 @@ async def test_misses_are_limited_harder_than_hits_and_at_one_order_for_everybod
         assert await ask([right], "192.0.2.1") == {200: 1}
         assert await ask([f"9478{n:07}" for n in range(30)], "192.0.2.3") == {404: 8, 429: 22}
         assert await ask([right], "192.0.2.4") == {429: 1}
+
+
+async def test_what_is_no_number_and_links_that_were_cut_off_keep_nobody_out(
+    database: str, secrets: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MIRROR_LIMIT_GUESSES_AT_ONE", "4/600")
+    async with serving(database) as api:
+        asked = [{"t": "1800000000.cut"}, {"phone": "me"}] * 5
+        answers = await asyncio.gather(
+            *(
+                api.get(f"/orders/CODE{n}", params=proof, headers=by(f"192.0.2.{n}"))
+                for n, proof in enumerate(asked, start=1)
+            )
+        )
+    assert {answer.status_code for answer in answers} == {404}
