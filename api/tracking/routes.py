@@ -5,6 +5,7 @@ Authorization), or what a link was signed with (`t`).
 """
 
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Annotated, Any
 
 from litestar import Request, Response, get
@@ -15,7 +16,7 @@ from litestar.params import HeaderParameter, PathParameter, QueryParameter
 from litestar.types import ASGIApp
 
 from api import examples
-from api.documented import TOKEN, answers, example, problems
+from api.documented import TOKEN, answers, example, header, problems, takes
 from api.peers import requester
 from api.problems import BadTokenError, ExpiredLinkError, TooManyStreamsError, UnknownOrderError
 from api.settings import Network
@@ -71,17 +72,23 @@ def tracking_routes(orders: Orders, streams: Streams, proxies: Sequence[Network]
         "/orders/{code:str}",
         tags=["tracking"],
         security=[{TOKEN: []}, {}],
+        operation_class=takes(headers=[header("If-None-Match", "The version that you have.", f'"{examples.VERSION}"')]),
         responses={
             **answers(TrackedOrder, "Where the order is.", examples.ORDER),
+            **answers(None, "The order is as you have it.", status=HTTPStatus.NOT_MODIFIED),
             **problems(UnknownOrderError, BadTokenError, ExpiredLinkError),
         },
     )
     async def track_order(
         request: Request[Any, Any, Any], code: Code, phone: Phone = None, link: Link = None, store: Store = None
-    ) -> Response[TrackedOrder]:
-        """Tell where an order is to whoever proves that it is theirs."""
+    ) -> Response[TrackedOrder | None]:
+        """Tell where an order is to whoever proves that it is theirs; 304 to who has the present version."""
         order = (await orders.found(await ask(request, code, phone, link, store))).order
-        return Response(order, headers={"Cache-Control": "no-store", "ETag": f'"{order.version}"'})
+        etag = f'"{order.version}"'
+        headers = {"Cache-Control": "no-store", "ETag": etag}
+        if _has(request, etag):
+            return Response(None, status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+        return Response(order, headers=headers)
 
     @get(
         "/orders/{code:str}/events",
@@ -101,6 +108,12 @@ def tracking_routes(orders: Orders, streams: Streams, proxies: Sequence[Network]
         return streams.stream(asked, await orders.found(asked), client, request.app.state["stopping"])
 
     return [track_order, watch_order]
+
+
+def _has(request: Request[Any, Any, Any], etag: str) -> bool:
+    """Tell whether whoever asks has this version, strong or weak (a proxy that compresses makes it weak)."""
+    known = b",".join(value for name, value in request.scope["headers"] if name == b"if-none-match")
+    return bool(known) and (known.strip() == b"*" or etag.encode() in known)
 
 
 def _bearer(request: Request[Any, Any, Any]) -> str | None:

@@ -112,6 +112,18 @@ async def test_a_customer_sees_all_of_their_order(api: httpx.AsyncClient, shop: 
     assert (answer.content, answer.headers["etag"]) == (by_phone.content, by_phone.headers["etag"])
 
 
+async def test_who_has_the_present_version_is_told_no_more_than_that(api: httpx.AsyncClient, shop: uuid.UUID) -> None:
+    asked = {"phone": MINE}
+    version = (await api.get("/orders/CODE1", params=asked)).headers["etag"]
+    for known in (version, f'"another", W/{version}', "*"):
+        answer = await api.get("/orders/CODE1", params=asked, headers={"If-None-Match": known})
+        assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", version)
+    other = await api.get("/orders/CODE1", params=asked, headers={"If-None-Match": '"another"'})
+    assert (other.status_code, other.headers["etag"]) == (200, version)
+    guessed = await api.get("/orders/CODE1", params={"phone": "0770000009"}, headers={"If-None-Match": "*"})
+    assert guessed.status_code == 404
+
+
 async def test_anothers_order_is_as_unknown_as_one_that_there_is_not(api: httpx.AsyncClient, shop: uuid.UUID) -> None:
     token = minted(shop)
     asked: dict[str, tuple[str, dict[str, str]]] = {
