@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -25,3 +26,34 @@ def test_a_traceback_shows_where_and_no_local_variables() -> None:
     assert "it went wrong" in done.stderr
     assert "fail" in done.stderr
     assert "94771234567" not in done.stderr
+
+
+OTHERS = """
+import asyncio, json, logging, warnings
+from structlog.contextvars import bind_contextvars
+from sync.logs import configure_logs
+
+configure_logs()
+bind_contextvars(request_id="r1")
+logging.getLogger("httpx").info("HTTP Request: GET https://shop.example/?phone=94771234567")
+try:
+    raise RuntimeError("it went wrong")
+except RuntimeError:
+    logging.getLogger("uvicorn.error").exception("Exception in ASGI application")
+warnings.warn("this goes away")
+
+async def forget():
+    asyncio.get_running_loop().create_future().set_exception(ValueError("nobody looked"))
+
+asyncio.run(forget())
+"""
+
+
+def test_the_lines_of_libraries_are_like_ours() -> None:
+    done = subprocess.run([sys.executable, "-c", OTHERS], capture_output=True, text=True, check=True)
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [line["logger"] for line in lines] == ["uvicorn.error", "py.warnings", "asyncio"]
+    assert [line["level"] for line in lines] == ["error", "warning", "error"]
+    assert lines[0]["event"] == "Exception in ASGI application"
+    assert lines[0]["exception"][0]["exc_value"] == "it went wrong"
+    assert all(line["timestamp"] and line["request_id"] == "r1" for line in lines[:2])
