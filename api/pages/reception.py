@@ -61,7 +61,10 @@ async def _entered(request: AnyConnection) -> dict[str, str]:
     """Return what the form was filled in with; nothing of what is no form of ours."""
     if not _is_posted(request):
         return {}
-    form = await request.form()
+    try:
+        form = await request.form()
+    except (LookupError, UnicodeError):  # it names an encoding that there is not, or is in another one
+        return {}
     return {name: value for name, value in form.items() if isinstance(value, str)}
 
 

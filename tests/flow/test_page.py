@@ -67,6 +67,12 @@ async def test_the_form_asks_for_a_code_and_a_number(api: httpx.AsyncClient) -> 
     assert "--brand:#c8102e" in answer.text
 
 
+ODD_FORM = (
+    b'--a\r\nContent-Disposition: form-data; name="code"\r\n'
+    b"Content-Type: text/plain; charset=%b\r\n\r\n\xff\r\n--a--\r\n"
+)
+
+
 @both_doors
 async def test_whoever_fills_in_the_form_sees_the_order(api: httpx.AsyncClient) -> None:
     answer = await fill_in(api)
@@ -122,6 +128,9 @@ async def test_what_is_missing_is_marked(api: httpx.AsyncClient) -> None:
         {"content": b"code=" + b"a" * 20_000, "headers": {"content-type": "application/x-www-form-urlencoded"}},
         {"content": b"\xff\xfe%ff", "headers": {"content-type": "application/x-www-form-urlencoded"}},
         {"content": b""},
+        {"content": ODD_FORM % b"nope", "headers": {"content-type": "multipart/form-data; boundary=a"}},
+        {"content": ODD_FORM % b"utf-8", "headers": {"content-type": "multipart/form-data; boundary=a"}},
+        {"content": b"--", "headers": {"content-type": "multipart/form-data; boundary="}},
     ],
 )
 async def test_a_form_that_is_none_gets_the_form(api: httpx.AsyncClient, request_: dict[str, object]) -> None:
