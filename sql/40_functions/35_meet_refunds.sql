@@ -180,9 +180,16 @@ begin
     update public.payments as p
     set amount_refunded = s.amount
     from (
-        select k.id, coalesce(sum(r.amount) filter (where r.status = 'succeeded' and r.deleted_at is null), 0) as amount
+        -- What shop and provider tell in other amounts, as one refund made in two, is the same money: the greater counts.
+        select
+            k.id,
+            coalesce(sum(r.amount) filter (where num_nonnulls(r.shop_amount, r.provider_amount) = 2), 0)
+            + greatest(
+                coalesce(sum(r.amount) filter (where r.provider_amount is null), 0),
+                coalesce(sum(r.amount) filter (where r.shop_amount is null), 0)
+            ) as amount
         from public.payments as k
-        left join public.refunds as r on r.payment_id = k.id
+        left join public.refunds as r on r.payment_id = k.id and r.status = 'succeeded' and r.deleted_at is null
         where k.id = any(p_payments)
         group by k.id
     ) as s
@@ -201,19 +208,22 @@ as $$
 declare
     v_changed jsonb;
 begin
-    -- Where both say that a refund is settled, it is in total_refunded already.
+    -- What the shop calls settled is in total_refunded already. Payment by payment: which refund is which may be in doubt.
     select jsonb_object_agg(s.id, s.amount) into v_changed
     from (
-        select
-            o.id, o.refunded_outside,
-            coalesce(sum(greatest(
-                case when r.provider_status = 'succeeded' then r.provider_amount else 0 end
-                - case when r.shop_status = 'succeeded' then r.shop_amount else 0 end,
-                0
-            )), 0) as amount
+        select o.id, o.refunded_outside, coalesce(sum(greatest(k.by_provider - k.by_shop, 0)), 0) as amount
         from public.customer_orders_summary as o
-        left join public.refunds as r
-            on r.order_summary_id = o.id and r.provider_currency = o.currency and r.deleted_at is null
+        left join lateral (
+            select
+                coalesce(sum(r.provider_amount) filter (
+                    where r.provider_status = 'succeeded' and r.provider_currency = o.currency
+                ), 0) as by_provider,
+                coalesce(sum(r.shop_amount) filter (where r.shop_status = 'succeeded'), 0) as by_shop
+            from public.refunds as r
+            left join public.payments as p on p.id = r.payment_id
+            where r.order_summary_id = o.id and r.deleted_at is null
+            group by coalesce(p.transaction_id, p.provider_payment_id, p.id::text)
+        ) as k on true
         where o.id = any(p_orders)
         group by o.id
     ) as s

@@ -354,7 +354,7 @@ declare
     v_events constant mirror.order_event_columns
         := jsonb_populate_record(null::mirror.order_event_columns, p_records -> 'order_events');
     v_named constant text[] := array(
-        select i.id from unnest(v_payments.transaction_id) as i (id) where i.id like 'pi\_%' or i.id like 'ch\_%'
+        select i.id from unnest(v_payments.transaction_id) as i (id) where i.id ~ '^(pi|ch|py)_'
     );
     v_alone text[] := '{}';
     v_known uuid[];
@@ -416,6 +416,12 @@ begin
     end if;
     if cardinality(v_met) > 0 then
         perform mirror.meet_payments(p_store_id, v_met);
+    end if;
+    if cardinality(v_known) > 0 then
+        -- A payment that moved to another order took its refunds with it.
+        perform mirror.count_refunded_outside(array(
+            select o.id from public.customer_orders_summary as o where o.id = any(v_known) and o.refunded_outside <> 0
+        ));
     end if;
     if exists (select from public.invoices as i where i.store_id = p_store_id) then
         perform mirror.link_invoices(p_store_id, array(

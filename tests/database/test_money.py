@@ -409,3 +409,53 @@ async def test_two_states_in_one_transaction_leave_what_the_newer_tells(mirror: 
             document = newest_records((mirror.integration, record) for record in records)
             await mirror.connection.execute("select mirror.apply_records($1)", document)
     assert await mirror.column("select source_id from public.payments") == ["2"]
+
+
+async def test_a_payment_that_moves_to_another_order_takes_its_refunds_with_it(
+    mirror: Mirror, provider: Provider
+) -> None:
+    await mirror.take(customer_changed("1", 1), order(1, by_stripe()), order_changed("2", 1))
+    await provider.tell(paid("pi_1"), refunded("re_1", "pi_1", "300.00"))
+    await mirror.take(order(2), order_changed("2", 2, payments=[by_stripe()]))
+    outside = "select refunded_outside from public.customer_orders_summary order by order_code"
+    assert await mirror.column(outside) == [0, 300]
+    await mirror.take(order_changed("2", 3), order(3, by_stripe()))
+    assert await mirror.column(outside) == [300, 0]
+
+
+@pytest.mark.parametrize("of_shop", [PLUGINS_REFUND, {"transactionId": None}], ids=["named", "unnamed"])
+async def test_a_refund_that_the_provider_made_in_parts_counts_once(
+    mirror: Mirror, provider: Provider, of_shop: Document
+) -> None:
+    await mirror.take(customer_changed("1", 1), order(1, by_stripe(refunds=[refund("1", 30000, **of_shop)])))
+    await provider.tell(paid("pi_1"), refunded("re_1", "pi_1", "100.00"), refunded("re_2", "pi_1", "200.00"))
+    assert await spent(mirror) == 700
+    assert (await the_row(mirror, "payments"))["amount_refunded"] == 300
+    assert await mirror.column(ATTENTION) == ["money disagrees"]
+    await provider.tell(refunded("re_3", "pi_1", "50.00"))
+    assert await spent(mirror) == 650
+    assert (await the_row(mirror, "payments"))["amount_refunded"] == 350
+
+
+async def test_a_refund_that_failed_and_was_made_again_counts_once(mirror: Mirror, provider: Provider) -> None:
+    of_shop = refund("1", 30000, **OWN_REFUND)
+    failed = refunded("re_1", "pi_1", "300.00", status="failed", source_status="failed")
+    await mirror.take(customer_changed("1", 1), order(1, by_stripe(refunds=[of_shop])))
+    await provider.tell(paid("pi_1"), failed, refunded("re_2", "pi_1", "300.00"))
+    assert await spent(mirror) == 700
+    assert (await the_row(mirror, "payments"))["amount_refunded"] == 300
+
+
+@pytest.mark.parametrize("first", ["shop", "provider"])
+@pytest.mark.parametrize("charge", ["ch_1", "py_1"])
+async def test_a_charge_without_an_intent_meets_the_shop_s_payment(
+    mirror: Mirror, provider: Provider, charge: str, first: str
+) -> None:
+    of_shop = order(1, by_stripe(transactionId=charge))
+    if first == "shop":
+        await mirror.take(of_shop)
+    await provider.tell(paid(charge, stripe_charge_id=charge))
+    if first == "provider":
+        await mirror.take(of_shop)
+    row = await the_row(mirror, "payments")
+    assert (row["provider_payment_id"], row["provider_state"]) == (charge, "succeeded")
