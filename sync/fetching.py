@@ -65,11 +65,15 @@ class Fetching:
         if key not in self._asked:
             self._asked[key] = asyncio.create_task(self._ask(shop, shop.client, wanted))
         try:
-            return await self._asked[key]
+            read = await self._asked[key]
         except Reject:
             if wanted.otherwise is None:
                 raise
             return _otherwise(shop, wanted)
+        # Clocks that show seconds would let a reading seem older than the event that it came after.
+        return [
+            msgspec.structs.replace(record, source_version=max(record.source_version, wanted.at)) for record in read
+        ]
 
     async def fetch_all(self, named: Sequence[tuple[Shop, Fetch]]) -> list[list[Record] | BaseException]:
         """Return for each what was found, or what it failed with."""

@@ -34,12 +34,20 @@ class Fetch(SyncError):  # noqa: N818 - named by what to do next, as those in sy
     """The engine has to be asked: a payload only names what it is about, or does not say all of it."""
 
     def __init__(
-        self, entity: Entity, source_id: str, reason: str, *, otherwise: Sequence[Record] | None = None
+        self,
+        entity: Entity,
+        source_id: str,
+        reason: str,
+        *,
+        at: datetime,
+        otherwise: Sequence[Record] | None = None,
     ) -> None:
         super().__init__(reason)
         self.entity = entity
         self.source_id = source_id
         """As `Client.fetch` takes it."""
+        self.at = at
+        """When, by the engine's clock, that happened which names it: what is read after that is no older."""
         self.otherwise = otherwise
         """What will do where there are no credentials to ask with; None: it has to be asked."""
 

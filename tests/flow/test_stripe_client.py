@@ -332,6 +332,32 @@ async def test_of_two_changes_in_one_second_that_nothing_orders_what_stands_at_s
         assert await account.column("select cancel_at_period_end from public.subscriptions") == [False]
 
 
+@pytest.mark.parametrize("quantity", range(2, 6))
+async def test_what_is_read_in_the_second_of_its_event_is_newer_than_what_else_was_told_of_that_second(
+    api: FakeStripe, client: Client, account: StripeMirror, quantity: int
+) -> None:
+    account.clients = {"stripe": client}
+    was = document("customer.subscription.updated", id="sub_1")
+    items = {"data": [{**was["items"]["data"][0], "quantity": quantity}]}
+    api.put("subscriptions", {**was, "items": items})
+    await account.take(event("customer.subscription.created", 5, was))
+    api.now = datetime.fromtimestamp(AT + 4, UTC)  # it answers within that second, too
+    await account.take(event("customer.subscription.updated", 5, {**was, "items": items}, {"items": was["items"]}))
+    assert await account.column("select quantity from public.subscriptions") == [quantity]
+
+
+@pytest.mark.parametrize("charge", ["ch_old", "py_old"])
+async def test_a_charge_without_an_intent_that_a_thin_event_names_is_fetched(
+    api: FakeStripe, client: Client, account: StripeMirror, charge: str
+) -> None:
+    account.clients = {"stripe": client}
+    api.put("charges", document("charge.succeeded", id=charge))
+    thin = {**known("v1.payment_intent.succeeded")["event"], "type": "v1.charge.succeeded"}
+    await account.take({**thin, "related_object": {"id": charge, "type": "charge", "url": f"/v1/charges/{charge}"}})
+    payments = "select source_id || ' ' || status from public.payments where deleted_at is null"
+    assert await account.column(payments) == [f"{charge} paid"]
+
+
 @pytest.mark.parametrize(("is_live", "state"), [(True, "skipped"), (False, "applied")])
 async def test_the_key_says_which_mode_is_mirrored(
     api: FakeStripe, client: Client, account: StripeMirror, is_live: bool, state: str

@@ -21,7 +21,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_bef
 
 from sync.engines.base import Client, Context, Event, Fingerprint, Sweep
 from sync.engines.stripe.api import Answer, Final, Missing, ask
-from sync.engines.stripe.mapping import map_event
+from sync.engines.stripe.mapping import READ, map_event
 from sync.errors import Reject, Retry, SyncError
 from sync.records import Delivery, Entity, ProviderRecord
 from sync.settings import Credentials
@@ -40,6 +40,9 @@ COUNT_SECONDS = 3600.0
 
 TEST_KEYS = ("sk_test_", "rk_test_")
 LIVE_KEYS = ("sk_live_", "rk_live_")
+
+CHARGES = ("ch_", "py_")
+"""What the ids of charges begin with: py_ where no card was charged."""
 
 ANYWHERE = Context(phone_region="ZZ")
 """Reading Stripe's objects needs to know nothing of the shop."""
@@ -60,7 +63,7 @@ class Listing(msgspec.Struct, frozen=True):
 
     kind: str
     """What its objects are."""
-    prefix: str
+    prefix: str | tuple[str, ...]
     """What their ids begin with."""
     service: Callable[[stripe.StripeClient], Service]
     filters: dict[str, Any] = {}
@@ -76,7 +79,7 @@ LISTINGS: dict[Entity, tuple[Listing, ...]] = {
     "subscription": (Listing("subscription", "sub_", lambda api: api.v1.subscriptions, {"status": "all"}),),
     "payment": (
         Listing("payment_intent", "pi_", lambda api: api.v1.payment_intents, expand=("latest_charge",)),
-        Listing("charge", "ch_", lambda api: api.v1.charges),
+        Listing("charge", CHARGES, lambda api: api.v1.charges),
     ),
     "refund": (Listing("refund", "re_", lambda api: api.v1.refunds),),
     "invoice": (Listing("invoice", "in_", lambda api: api.v1.invoices, expand=("payments",), is_deletable=True),),
@@ -95,7 +98,7 @@ class Listed(msgspec.Struct):
     @property
     def is_of_intent(self) -> bool:
         """Whether it is a charge that its payment intent stands for."""
-        return self.id.startswith(("ch_", "py_")) and self.payment_intent is not None
+        return self.id.startswith(CHARGES) and self.payment_intent is not None
 
 
 class Page(msgspec.Struct):
@@ -256,7 +259,7 @@ class AccountClient:
 
     def _read(self, listing: Listing, raw: msgspec.Raw, listed: Listed, read_at: datetime) -> Event:
         """Return an object as an event that says how it is now."""
-        kind = f"{listing.kind}.read"
+        kind = f"{listing.kind}{READ}"
         is_live = not self.is_test if listed.livemode is None else listed.livemode
         event_id = f"{listed.id} read {read_at.isoformat()}"
         event = {

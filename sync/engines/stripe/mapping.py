@@ -29,7 +29,7 @@ from sync.engines.stripe.documents import (
     SubscriptionDocument,
     SubscriptionItemList,
 )
-from sync.engines.stripe.order import ENDED
+from sync.engines.stripe.order import ENDED, as_read
 from sync.engines.stripe.records import (
     id_of,
     invoice_of,
@@ -41,7 +41,7 @@ from sync.engines.stripe.records import (
     time,
 )
 from sync.errors import Reject, Skip
-from sync.records import Deletion, Entity, Record
+from sync.records import Deletion, Entity, ProviderRecord, Record
 
 KINDS: dict[str, Entity] = {
     "payment_intent": "payment",
@@ -53,6 +53,9 @@ KINDS: dict[str, Entity] = {
     "invoice": "invoice",
 }
 """What Stripe's objects are to us."""
+
+READ = ".read"
+"""How the type of that which we have read ourselves ends: it is not an event of Stripe's."""
 
 DELETABLE = {"price", "invoice"}
 """What Stripe deletes; anything else only ends. (A product can be deleted once it has no prices.)"""
@@ -140,10 +143,17 @@ def _states(event: _Event, data: _Data) -> Sequence[Record]:
     if reader is None:
         raise Skip(f"{event.type}: objects of the kind {head.object!r} are not mirrored")
     try:
-        return reader(raw, event)
+        records = reader(raw, event)
     except msgspec.ValidationError as error:
         version = f" of API version {event.api_version}" if event.api_version else ""
         raise Reject(f"a {head.object}{version} that is not as Stripe documents it: {error}") from None
+    return [_as_read(record) for record in records] if event.type.endswith(READ) else records
+
+
+def _as_read(record: Record) -> Record:
+    if isinstance(record, ProviderRecord):
+        return msgspec.structs.replace(record, source_order=as_read(record.source_order))
+    return record
 
 
 def _entity(kind: str) -> Entity:
@@ -160,7 +170,7 @@ def _named(event: _Event) -> Sequence[Record]:
         raise Skip(f"{event.type}: objects of {kind} are not mirrored")
     if related.type in DELETABLE and event.type == f"v1.{related.type}.deleted":
         return [Deletion(entity=KINDS[related.type], source_id=related.id, source_version=event.at)]
-    raise Fetch(KINDS[related.type], related.id, f"{event.type} only names {related.id}")
+    raise Fetch(KINDS[related.type], related.id, f"{event.type} only names {related.id}", at=event.at)
 
 
 def _payment_intent(raw: bytes | msgspec.Raw, event: _Event) -> Sequence[Record]:
@@ -190,7 +200,7 @@ def _price(raw: bytes | msgspec.Raw, event: _Event) -> Sequence[Record]:
     plan = plan_of(price, event.at)
     if isinstance(price.product, ProductDocument):
         return [plan]
-    raise Fetch("plan", price.id, "a price does not hold its product's name", otherwise=[plan])
+    raise Fetch("plan", price.id, "a price does not hold its product's name", at=event.at, otherwise=[plan])
 
 
 def _product(raw: bytes | msgspec.Raw, event: _Event) -> Sequence[Record]:
@@ -200,9 +210,8 @@ def _product(raw: bytes | msgspec.Raw, event: _Event) -> Sequence[Record]:
         raise Skip("a product without prices, for else it cannot be deleted")
     if event.type == "product.updated" and "name" not in event.previous:
         raise Skip("of a product only its name is mirrored, and that is what it was")
-    raise Fetch(
-        "plan", product.id, "the plans of a product bear its name, and the event does not list them", otherwise=()
-    )
+    reason = "the plans of a product bear its name, and the event does not list them"
+    raise Fetch("plan", product.id, reason, at=event.at, otherwise=())
 
 
 def _subscription(raw: bytes | msgspec.Raw, event: _Event) -> Sequence[Record]:
@@ -211,7 +220,7 @@ def _subscription(raw: bytes | msgspec.Raw, event: _Event) -> Sequence[Record]:
     subscription = subscription_of(document, event.at)
     if event.previous and not _is_ordered(event.previous, document):
         reason = "a change that may be one of several in the same second"
-        raise Fetch("subscription", subscription.source_id, reason, otherwise=[subscription])
+        raise Fetch("subscription", subscription.source_id, reason, at=event.at, otherwise=[subscription])
     return [subscription]
 
 
@@ -234,7 +243,8 @@ def _invoice_payment(raw: bytes | msgspec.Raw, event: _Event) -> Sequence[Record
     """Have the invoice read: it says what it was paid with only to who asks."""
     invoice = INVOICE_PAYMENTS.decode(raw).invoice
     source_id = invoice if isinstance(invoice, str) else invoice.id
-    raise Fetch("invoice", source_id, "an invoice says what it was paid with only to who asks", otherwise=())
+    reason = "an invoice says what it was paid with only to who asks"
+    raise Fetch("invoice", source_id, reason, at=event.at, otherwise=())
 
 
 PAYMENT_INTENTS = msgspec.json.Decoder(PaymentIntentDocument)

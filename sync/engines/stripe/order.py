@@ -85,6 +85,12 @@ def source_order(steps: list[int], content: dict[str, Any]) -> str:
     return ":".join([*(f"{max(0, step):019}" for step in steps), digest(content)])
 
 
+def as_read(source_order: str) -> str:
+    """Return the order of a state that was read at Stripe: of those at the same place in a life, it is the newer."""
+    steps, _, content = source_order.rpartition(":")
+    return f"{steps}:~{content}"
+
+
 def digest(content: dict[str, Any]) -> str:
     """Return what tells one content from another."""
     return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()[:32]
