@@ -17,6 +17,7 @@ from sync.database import connect
 from sync.engines.base import Client
 from sync.engines.registry import ENGINES
 from sync.engines.stripe import client as stripe_client
+from sync.engines.stripe.api import Clock
 from sync.engines.stripe.client import AccountClient
 from sync.errors import Reject, Retry
 from sync.reconcile import Reconciled, reconcile
@@ -378,3 +379,12 @@ async def test_what_stripe_does_not_have_cannot_be_asked_for(client: Client, acc
     entities: tuple[Entity, ...] = ("order",)
     with pytest.raises(Reject, match="stripe has nothing of the kind order; what it has is plan, subscription"):
         await filled(account, client, entities=entities)
+
+
+def test_of_two_readings_within_a_second_the_later_is_the_newer_however_long_it_took() -> None:
+    """Answers show whole seconds: 10:00:05 both times. The first took 0.1 seconds, the second 0.5."""
+    clock, shown = Clock(), datetime.fromtimestamp(AT + 5, UTC)
+    first, second = clock.at(100.1, 100.2, shown), clock.at(100.4, 100.9, shown)
+    assert first < second <= shown + timedelta(seconds=0.4)
+    later = clock.at(400.0, 400.5, shown + timedelta(seconds=300))
+    assert timedelta(seconds=299) < later - first < timedelta(seconds=300.4)

@@ -29,6 +29,10 @@ NOT_ALLOWED = (
     "Products, Prices, Subscriptions and Invoices."
 )
 
+EPOCH = datetime.fromtimestamp(0, UTC)
+DRIFT = 0.001
+"""So many seconds two clocks come apart within a second, at the most."""
+
 stripe.enable_telemetry = False  # what we measure is nobody else's
 
 
@@ -53,19 +57,39 @@ class Answer(msgspec.Struct, frozen=True):
     """By Stripe's clock, before it began to read: what it tells is no older."""
 
 
-async def ask(call: Callable[[], Awaitable[stripe.StripeObject]]) -> Answer:
+class Clock:
+    """Stripe's clock, as its answers show it: in whole seconds, at their end.
+
+    Each says how far ours is behind it at the least, so the most that was said lately is nearest. Of two readings,
+    one after the other, the later one is told the later time, however long their answers took.
+    """
+
+    def __init__(self) -> None:
+        self._ahead = timedelta.min
+        self._seen_at = 0.0
+
+    def at(self, began: float, answered: float, shown: datetime) -> datetime:
+        """Return what it showed when we began to ask, or a little less; `began` and `answered` are by our clock."""
+        if self._ahead > timedelta.min:
+            self._ahead -= timedelta(seconds=max(0.0, answered - self._seen_at) * DRIFT)
+        self._ahead = max(self._ahead, shown - EPOCH - timedelta(seconds=answered))
+        self._seen_at = answered
+        return EPOCH + self._ahead + timedelta(seconds=began)
+
+
+async def ask(call: Callable[[], Awaitable[stripe.StripeObject]], clock: Clock) -> Answer:
     """Return what a call of the library is answered; raise Retry or Reject."""
-    began, clock = datetime.now(UTC), time.monotonic()
+    asked_at, began = datetime.now(UTC), time.monotonic()
     try:
         found = await call()
     except stripe.StripeError as error:
         _judge(error)
-    took = timedelta(seconds=time.monotonic() - clock)
+    answered = time.monotonic()
     response = found.last_response
     if response is None:
         raise Retry("Stripe's answer was cut off.")
-    answered_at = _date(response.headers)
-    return Answer(storable(response.body.encode()), answered_at - took if answered_at else began)
+    shown = _date(response.headers)
+    return Answer(storable(response.body.encode()), clock.at(began, answered, shown) if shown else asked_at)
 
 
 def _date(headers: Mapping[str, str]) -> datetime | None:

@@ -20,7 +20,7 @@ import stripe
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_before_delay, wait_random_exponential
 
 from sync.engines.base import Client, Context, Event, Fingerprint, Sweep
-from sync.engines.stripe.api import Answer, Final, Missing, ask
+from sync.engines.stripe.api import Answer, Clock, Final, Missing, ask
 from sync.engines.stripe.mapping import READ, map_event
 from sync.errors import Reject, Retry, SyncError
 from sync.records import Delivery, Entity, ProviderRecord
@@ -143,6 +143,7 @@ class AccountClient:
         self._api = api
         self._patience_seconds = patience_seconds
         self._lanes = asyncio.Semaphore(LANES)
+        self._clock = Clock()
         self._counts: dict[str, _Count] = {}
         is_known = key.startswith((*TEST_KEYS, *LIVE_KEYS))
         self.is_test: bool | None = key.startswith(TEST_KEYS) if is_known else None
@@ -281,7 +282,7 @@ class AccountClient:
             reraise=True,
         )
         async with self._lanes:
-            return await attempts(ask, call)
+            return await attempts(ask, call, self._clock)
 
 
 def _from(cursor: str) -> dict[str, Any]:
