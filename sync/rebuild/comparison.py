@@ -5,14 +5,16 @@ more than the entity itself counts only where all of that came from the inbox, t
 customers with one e-mail address is the active one, the e-mail address that an order has from its customer.
 
 An entity whose present state no stored event brought is not in the inbox. Why, is said of each: a backfill or reconcile
-wrote it (its receipt names it), the inbox no longer goes back so far, its event waits to be applied again, only orders
+wrote it (its receipt names it), it was read at the engine because an event only named it, the inbox no longer goes back so far, its event waits to be applied again, only orders
 like that refer to it. If nothing accounts for it, that is a difference.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import asyncpg
 import msgspec
+
+from sync.records import Entity
 
 ENTITIES = """
     create temporary table rebuild_{entity} on commit drop as
@@ -33,6 +35,28 @@ ENTITIES = """
         on r.store_id = l.store_id and r.source::text = l.source::text and r.source_id = l.source_id
     {named_only}
 """
+
+NAMED = """
+    create temporary table rebuild_named (entity text, source_id text) on commit drop
+"""
+
+READ = """
+    alter table rebuild_{entity} add is_named boolean not null default false;
+    update rebuild_{entity} as k
+    set
+        is_named = true,
+        -- Read in the second of its event, it has that event's version and another content.
+        verdict = case
+            when k.verdict is null and l.source_hash is distinct from r.source_hash then 'elsewhere' else k.verdict
+        end
+    from {live} as l
+    left join {schema}.{table} as r
+        on r.store_id = l.store_id and r.source = l.source::text::{schema}.commerce_engine and r.source_id = l.source_id
+    where
+        l.id = k.live_id
+        and exists (select from rebuild_named as n where n.entity = '{entity}' and n.source_id = {name})
+"""
+"""Of a product the prices are read: they are its plans."""
 
 NAMED_ONLY = (
     "where coalesce(greatest(l.source_version, l.deleted_at), greatest(r.source_version, r.deleted_at)) > '-infinity'"
@@ -217,6 +241,7 @@ ELSEWHERE = """
                 and e.state <> 'applied'
         ) then 'its event is to be applied again, or was skipped' end,
         {receipt}
+        {read}
         case when k.told_at = '-infinity' then 'known from orders that are not in the inbox' end,
         case when k.told_at < (
             select greatest(
@@ -242,6 +267,10 @@ RECEIPT = """
             where run.integration_id = i.id and k.source_id = any(receipt.written_ids || receipt.tombstoned_ids)
             order by receipt.id desc limit 1
         ),
+"""
+
+READ_THERE = """
+        case when k.is_named then 'read at the engine, for its events only name it' end,
 """
 
 TABLES = {"customer": "customers", "order": "customer_orders_summary", **MONEY}
@@ -270,8 +299,10 @@ class Comparison(msgspec.Struct, frozen=True):
     """Orders whose stage or tracking number was set here: those columns were not compared."""
 
 
-async def compare(connection: asyncpg.Connection, schema: str) -> Comparison:
-    """Compare within the caller's transaction, which must see one snapshot."""
+async def compare(connection: asyncpg.Connection, schema: str, named: Collection[tuple[Entity, str]]) -> Comparison:
+    """Compare within the caller's transaction, which must see one snapshot; `named` was to be read at the engine."""
+    await connection.execute(NAMED)
+    await connection.copy_records_to_table("rebuild_named", records=named, columns=["entity", "source_id"])
     has_receipts = await connection.fetchval("select to_regclass('mirror.sync_runs') is not null")
     for entity, table in TABLES.items():
         named_only = NAMED_ONLY if entity == "payment" else ""
@@ -279,9 +310,12 @@ async def compare(connection: asyncpg.Connection, schema: str) -> Comparison:
         await connection.execute(
             ENTITIES.format(entity=entity, table=table, live=live, schema=schema, named_only=named_only)
         )
+        if entity in MONEY:
+            name = "any(array[l.source_id, l.stripe_product_id])" if entity == "plan" else "l.source_id"
+            await connection.execute(READ.format(entity=entity, table=table, live=live, schema=schema, name=name))
         await connection.execute(INDEXES.format(entity=entity))
         receipt = RECEIPT.format(entity=entity) if has_receipts else ""
-        await connection.execute(ELSEWHERE.format(entity=entity, receipt=receipt))
+        await connection.execute(ELSEWHERE.format(entity=entity, receipt=receipt, read=READ_THERE if entity in MONEY else ""))
     await connection.execute(HISTORIES.format(schema=schema))
     differences = [d for entity in TABLES for d in await _differences(connection, entity, schema)]
     reasons = " union all ".join(f"select reason from elsewhere_{entity} where reason is not null" for entity in TABLES)

@@ -10,7 +10,7 @@ import msgspec
 from sync.engines.base import Context, Fetch
 from sync.engines.registry import ENGINES
 from sync.errors import SyncError
-from sync.records import Record
+from sync.records import Entity, Record
 from sync.slices import newest_records
 
 PAGE = 500
@@ -41,6 +41,8 @@ class Replayed(msgspec.Struct):
     """Events that were applied once and that this version cannot map: the entity of each."""
     refused: list[str] = []
     """Events that the rules refuse, from nothing: why, each once."""
+    named: set[tuple[Entity, str]] = set()
+    """What events named, to be read at the engine."""
 
 
 class Replay:
@@ -94,6 +96,7 @@ class Replay:
         try:
             records = ENGINES[engine].map(row["event_type"], row["payload"].encode(), context)
         except Fetch as wanted:  # what was asked of the engine then is not kept: what the event says must do
+            self.done.named.add((wanted.entity, wanted.source_id))
             records = list(wanted.otherwise or ())
         except (SyncError, KeyError):
             self.done.unreadable.append(f"{row['event_type']} {row['entity_id']}")

@@ -60,7 +60,7 @@ async def rebuild(
             async with connection.transaction(isolation="repeatable_read"):
                 await connection.execute("set local statement_timeout = 0")
                 await replay.catch_up()
-                comparison = await compare(connection, schema)
+                comparison = await compare(connection, schema, replay.done.named)
         finally:
             if drop:
                 await schemas.drop(connection, schema)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,13 @@ import pytest
 from click.testing import CliRunner
 
 from sync.cli import main
+from sync.database import connect
+from sync.engines.registry import ENGINES
 from sync.rebuild.inbox import Replay
 from sync.rebuild.rebuild import Rebuilt, rebuild
 from sync.rebuild.schema import MARK, RebuildError
+from sync.settings import Address
+from tests.account import AT, StripeMirror, document, event, known
 from tests.factory import (
     START,
     address,
@@ -25,9 +29,11 @@ from tests.factory import (
     line,
     order_changed,
     order_deleted,
+    payment,
     stage_change,
 )
 from tests.mirror import Mirror
+from tests.stripe_api import CREDENTIALS, FakeStripe, fill, running
 
 HOOKS = Path(__file__).parent.parent / "recorded" / "vendure" / "hooks.jsonl"
 LIVE = "select count(*) from pg_class where relnamespace in ('public'::regnamespace, 'mirror'::regnamespace)"
@@ -196,6 +202,42 @@ async def test_the_live_tables_are_left_as_they_are(shop: Mirror, database: str)
     await rebuilt(database, drop=True)
     assert [await shop.column(LIVE), await shop.order("7"), await shop.customer("1"), await shop.events()] == before
     assert await shop.column("select 1 from pg_namespace where nspname = 'rebuilt'") == []
+
+
+async def test_what_stripe_told_is_equal_and_what_was_read_there_is_so_called(
+    mirror: Mirror, address: Address, connection: asyncpg.Connection, database: str
+) -> None:
+    await mirror.take(order_changed("1", 1, payments=[payment("1", method="stripe", transactionId="pi_1")]))
+    thin = known("v1.payment_intent.succeeded")["event"]
+    related = {"id": "pi_0002", "type": "payment_intent", "url": "/v1/payment_intents/pi_0002"}
+    stripe = FakeStripe()
+    fill(stripe)
+    stripe.put("prices", document("price.created", id="price_2", product="prod_1", created=AT))
+    with running(stripe):
+        async with connect(address) as door, ENGINES["stripe"].connect(CREDENTIALS) as client:
+            account = await StripeMirror.over(door, connection)
+            account.clients = {"stripe": client}
+            await account.take(
+                event("payment_intent.succeeded", 5, document("payment_intent.succeeded", id="pi_1")),
+                event("refund.created", 6, document("refund.created", id="re_1", payment_intent="pi_1")),
+                event("invoice.paid", 6, document("invoice.paid", id="in_2")),
+                {**thin, "related_object": related},
+                event("price.created", 7, document("price.created", id="price_1", product="prod_1")),
+                event("product.updated", 8, stripe.objects["products"]["prod_1"], {"name": "Kit club"}),
+                event("invoice_payment.paid", 9, document("invoice_payment.paid", invoice="in_1")),
+            )
+            stripe.now = datetime.fromtimestamp(AT + 20, UTC)
+            price = document("price.created", id="price_3", product="prod_1")
+            stripe.put("prices", price)
+            await account.take(event("price.created", 21, price))
+    assert len(await mirror.column("select source_id from public.subscription_plans")) == 3
+    done = await rebuilt(database)
+    assert differing(done) == []
+    assert done.comparison.elsewhere == {"read at the engine, for its events only name it": 5}
+    assert done.comparison.equal == 5  # the order and its customer, a payment, its refund, an invoice
+    row = "set source_version = now() + interval '1 hour' where source_id = 'in_2'"
+    await mirror.connection.execute(f"{AS_ENGINE}; update public.invoices {row}")
+    assert differing(await rebuilt(database, "again")) == [("invoice", "in_2", ["no event accounts for it"])]
 
 
 async def test_what_is_applied_while_it_runs_is_in_it(
