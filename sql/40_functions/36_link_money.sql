@@ -103,3 +103,33 @@ comment on function mirror.link_customers(uuid, uuid[]) is
 'Links what a payment provider has told of these customers: their subscriptions, invoices, and payments without an order.';
 revoke execute on function mirror.link_customers(uuid, uuid[]) from public;
 grant execute on function mirror.link_customers(uuid, uuid[]) to service_role;
+
+create function mirror.provider_payments_of(p_store_id uuid, p_orders uuid[]) returns text[]
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+    -- By what the provider was told of the orders. Most shops have no such payments: that is one look.
+    if not exists (
+        select from mirror.provider_payments as t where t.store_id = p_store_id and t.source_version > '-infinity'
+    ) then
+        return '{}';
+    end if;
+    return array(
+        select t.source_id
+        from public.customer_orders_summary as o
+        inner join mirror.provider_payments as t on t.store_id = p_store_id and t.order_code = o.order_code
+        where o.id = any(p_orders)
+        union
+        select t.source_id
+        from public.customer_orders_summary as o
+        inner join mirror.provider_payments as t on t.store_id = p_store_id and t.order_source_id = o.source_id
+        where o.id = any(p_orders)
+    );
+end
+$$;
+
+comment on function mirror.provider_payments_of(uuid, uuid[]) is
+'The ids of the payments that the provider was told are for these orders.';
+revoke execute on function mirror.provider_payments_of(uuid, uuid[]) from public;
+grant execute on function mirror.provider_payments_of(uuid, uuid[]) to service_role;

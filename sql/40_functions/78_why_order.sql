@@ -125,6 +125,33 @@ as $$
     from told as t
     union all
     select
+        e.created_at, 'money', i.slug,
+        format('%s %s about %s', e.event_type, e.event_id, e.entity_id) || coalesce(', request ' || e.request_id, ''),
+        case
+            when e.state = 'pending' then concat_ws(': ', 'waits to be applied', e.reason)
+            else concat_ws(': ', e.state::text, e.reason)
+        end
+    from (
+        select o.store_id, p.provider_payment_id as id
+        from orders as o
+        inner join public.payments as p on p.order_summary_id = o.id
+        union
+        select o.store_id, p.stripe_charge_id
+        from orders as o
+        inner join public.payments as p on p.order_summary_id = o.id
+        union
+        select o.store_id, r.stripe_refund_id
+        from orders as o
+        inner join public.refunds as r on r.order_summary_id = o.id
+        union
+        select o.store_id, v.source_id
+        from orders as o
+        inner join public.invoices as v on v.order_summary_id = o.id
+    ) as m
+    inner join mirror.integrations as i on i.store_id = m.store_id and i.engine = 'stripe'
+    inner join mirror.webhook_events as e on e.integration_id = i.id and e.entity_id = m.id
+    union all
+    select
         a.created_at, 'person', a.actor,
         case a.new_values ->> 'state' when 'pending' then 'retried ' else 'skipped ' end || 'event ' || t.event_id,
         concat_ws(': ', 'it was ' || (a.old_values ->> 'state'), a.old_values ->> 'reason')
@@ -230,8 +257,8 @@ as $$
 $$;
 
 comment on function mirror.why_order(text, text) is
-'The story of an order, in the order of time: each event, poll, person, batch or command that had to do with it or its customer, '
-'and what became of that; of the store with that slug, or of any. An order that never became a row is found by the events of '
-'it that wait or are dead.';
+'The story of an order, in the order of time: each event, poll, person, batch or command that had to do with it, its customer '
+'or its money, and what became of that; of the store with that slug, or of any. An order that never became a row is found by '
+'the events of it that wait or are dead.';
 revoke execute on function mirror.why_order(text, text) from public;
 grant execute on function mirror.why_order(text, text) to service_role;

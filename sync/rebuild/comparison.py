@@ -5,8 +5,9 @@ more than the entity itself counts only where all of that came from the inbox, t
 customers with one e-mail address is the active one, the e-mail address that an order has from its customer.
 
 An entity whose present state no stored event brought is not in the inbox. Why, is said of each: a backfill or reconcile
-wrote it (its receipt names it), it was read at the engine because an event only named it, the inbox no longer goes back so far, its event waits to be applied again, only orders
-like that refer to it. If nothing accounts for it, that is a difference.
+wrote it (its receipt names it), it was read at the engine because its events only name it, the inbox no longer goes
+back so far, its event waits to be applied again, only orders like that refer to it. If nothing accounts for it, that
+is a difference.
 """
 
 from collections.abc import Collection, Sequence
@@ -315,7 +316,9 @@ async def compare(connection: asyncpg.Connection, schema: str, named: Collection
             await connection.execute(READ.format(entity=entity, table=table, live=live, schema=schema, name=name))
         await connection.execute(INDEXES.format(entity=entity))
         receipt = RECEIPT.format(entity=entity) if has_receipts else ""
-        await connection.execute(ELSEWHERE.format(entity=entity, receipt=receipt, read=READ_THERE if entity in MONEY else ""))
+        await connection.execute(
+            ELSEWHERE.format(entity=entity, receipt=receipt, read=READ_THERE if entity in MONEY else "")
+        )
     await connection.execute(HISTORIES.format(schema=schema))
     differences = [d for entity in TABLES for d in await _differences(connection, entity, schema)]
     reasons = " union all ".join(f"select reason from elsewhere_{entity} where reason is not null" for entity in TABLES)

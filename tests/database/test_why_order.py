@@ -7,7 +7,8 @@ import pytest
 from rich.console import Console
 
 from sync.why import print_story, tell
-from tests.factory import customer_changed, line, order_changed, order_deleted
+from tests.account import StripeMirror, document, event
+from tests.factory import customer_changed, line, order_changed, order_deleted, payment
 from tests.mirror import Mirror
 
 POISON = {"lines": [line("1", quantity=-1)]}
@@ -125,6 +126,24 @@ async def test_what_came_by_a_poll_is_named_and_explains_what_was_ignored(mirror
     await mirror.take(late)
     assert await story(mirror, "poll") == [("vendure", f"backfill {run} read it at 2026-11-20 10:00:05.000", "written")]
     assert await outcomes(mirror, "event") == ["applied", "ignored as older: a backfill had read it later"]
+
+
+async def test_what_stripe_told_of_its_money_is_in_it(mirror: Mirror) -> None:
+    account = await StripeMirror.over(mirror.database, mirror.connection)
+    paid = document("payment_intent.succeeded", id="pi_1", latest_charge="ch_1")
+    await mirror.take(order_changed("7", 1, payments=[payment("1", method="stripe", transactionId="pi_1")]))
+    await account.take(
+        event("payment_intent.succeeded", 2, paid),
+        event("payment_intent.succeeded", 2, {**paid, "id": "pi_2"}),
+        event("charge.succeeded", 2, document("charge.succeeded-of-an-intent", id="ch_1", payment_intent="pi_1")),
+        event("refund.created", 3, document("refund.created", id="re_1", payment_intent="pi_1")),
+    )
+    told = [(who, what.split()[-1], outcome.split(":")[0]) for who, what, outcome in await story(mirror, "money")]
+    assert sorted(told) == [
+        ("stripe", "ch_1", "skipped"),
+        ("stripe", "pi_1", "applied"),
+        ("stripe", "re_1", "applied"),
+    ]
 
 
 async def test_it_is_told_in_the_order_of_time(mirror: Mirror) -> None:

@@ -1,0 +1,194 @@
+-- The story of an order tells what a payment provider told of its money, too.
+
+create or replace function mirror.why_order(p_order_code text, p_store text default null) returns table (
+    at timestamptz,
+    kind text,
+    who text,
+    what text,
+    outcome text
+)
+language sql stable
+set search_path = ''
+as $$
+    with orders as materialized (
+        select o.*, s.id as delivery_id
+        from public.customer_orders_summary as o
+        inner join public.stores as st on st.id = o.store_id
+        left join public.order_delivery_status as s on s.order_summary_id = o.id
+        where o.order_code = p_order_code and (p_store is null or st.slug = p_store)
+    ), entities as materialized (
+        select i.id as integration_id, i.slug, 'order' as entity, o.source_id
+        from orders as o
+        inner join mirror.integrations as i on i.store_id = o.store_id and i.engine = o.source
+        union
+        select i.id, i.slug, 'customer', c.source_id
+        from orders as o
+        inner join public.customers as c on c.id = o.customer_id
+        inner join mirror.integrations as i on i.store_id = o.store_id and i.engine = o.source
+        union
+        -- An order that is not here, because no event of it could be applied.
+        select i.id, i.slug, 'order', e.entity_id
+        from mirror.webhook_events as e
+        inner join mirror.integrations as i on i.id = e.integration_id
+        inner join public.stores as st on st.id = i.store_id
+        where
+            e.state in ('pending', 'dead') and e.event_type like 'order.%' and e.entity_id is not null
+            and e.payload #>> '{data,code}' = p_order_code and (p_store is null or st.slug = p_store)
+    ), told as materialized (
+        select k.slug, k.entity, t.*
+        from entities as k
+        cross join lateral mirror.told_events(k.integration_id, k.entity, k.source_id) as t
+    ), assignments as materialized (
+        select a.row_id
+        from orders as o
+        inner join mirror.audit_log as a on a.new_values ->> 'order_summary_id' = o.id::text
+        where a.table_name = 'order_batch_assignments' and a.action = 'insert'
+    )
+    select
+        t.arrived_at, case t.entity when 'order' then 'event' else 'customer' end, t.slug,
+        format('%s %s', t.event_type, t.event_id)
+        || coalesce(', read at ' || to_char(t.read_at, 'YYYY-MM-DD HH24:MI:SS.MS'), '')
+        || coalesce(', request ' || t.request_id, ''),
+        t.outcome || case
+            when t.settled_at - t.arrived_at >= '1 second'
+                then format(', %s after it came', date_trunc('second', t.settled_at - t.arrived_at))
+            else ''
+        end
+    from told as t
+    union all
+    select
+        e.created_at, 'money', i.slug,
+        format('%s %s about %s', e.event_type, e.event_id, e.entity_id) || coalesce(', request ' || e.request_id, ''),
+        case
+            when e.state = 'pending' then concat_ws(': ', 'waits to be applied', e.reason)
+            else concat_ws(': ', e.state::text, e.reason)
+        end
+    from (
+        select o.store_id, p.provider_payment_id as id
+        from orders as o
+        inner join public.payments as p on p.order_summary_id = o.id
+        union
+        select o.store_id, p.stripe_charge_id
+        from orders as o
+        inner join public.payments as p on p.order_summary_id = o.id
+        union
+        select o.store_id, r.stripe_refund_id
+        from orders as o
+        inner join public.refunds as r on r.order_summary_id = o.id
+        union
+        select o.store_id, v.source_id
+        from orders as o
+        inner join public.invoices as v on v.order_summary_id = o.id
+    ) as m
+    inner join mirror.integrations as i on i.store_id = m.store_id and i.engine = 'stripe'
+    inner join mirror.webhook_events as e on e.integration_id = i.id and e.entity_id = m.id
+    union all
+    select
+        a.created_at, 'person', a.actor,
+        case a.new_values ->> 'state' when 'pending' then 'retried ' else 'skipped ' end || 'event ' || t.event_id,
+        concat_ws(': ', 'it was ' || (a.old_values ->> 'state'), a.old_values ->> 'reason')
+    from told as t
+    inner join mirror.audit_log as a on a.row_id = t.id and a.table_name = 'webhook_events'
+    union all
+    select
+        r.created_at, 'poll', k.slug, format('%s %s read it at %s', n.kind, n.id, to_char(r.read_at, 'YYYY-MM-DD HH24:MI:SS.MS')),
+        case
+            when k.source_id = any(r.tombstoned_ids) then 'gone from the shop: marked deleted'
+            when k.source_id = any(r.written_ids) then 'written'
+            else 'still differs: ' || (
+                select d ->> 'reason' from jsonb_array_elements(r.differing) as d where d ->> 'source_id' = k.source_id limit 1
+            )
+        end
+        || coalesce((
+            select format(' (it was %s: %s)', f ->> 'state', f ->> 'cause')
+            from jsonb_array_elements(r.found) as f
+            where f ->> 'source_id' = k.source_id
+            limit 1
+        ), '')
+    from entities as k
+    inner join mirror.sync_runs as n on n.integration_id = k.integration_id
+    inner join mirror.sync_receipts as r on r.run_id = n.id and r.entity = k.entity
+    where
+        k.entity = 'order' and (
+            k.source_id = any(r.written_ids || r.tombstoned_ids)
+            or r.differing @> jsonb_build_array(jsonb_build_object('source_id', k.source_id))
+        )
+    union all
+    select
+        -- What came in one transaction came in its own order.
+        e.created_at + interval '1 microsecond' * row_number() over (partition by e.created_at order by e.updated_at, e.id),
+        case when coalesce(e.actor, '') like 'engine:%' or e.updated_by = o.source::text then 'stage' else 'person' end,
+        concat_ws(', ', e.updated_by, nullif(e.actor, 'engine:' || e.updated_by)),
+        concat_ws(' → ', e.from_stage, e.stage) || coalesce(', tracking number ' || e.tracking_number, '') || coalesce(': ' || e.note, ''),
+        'in its history'
+    from orders as o
+    inner join public.order_delivery_status_events as e on e.order_summary_id = o.id
+    union all
+    select
+        a.created_at, 'person', a.actor,
+        'changed ' || array_to_string(array(select jsonb_object_keys(changed.columns) order by 1), ', ') || ' of the delivery',
+        'done'
+    from orders as o
+    inner join mirror.audit_log as a on a.row_id = o.delivery_id and a.table_name = 'order_delivery_status'
+    cross join lateral (
+        select a.new_values - '{stage,tracking_number,note,updated_by,is_cancelled}'::text[] as columns
+    ) as changed
+    where a.action = 'update' and a.actor not like 'engine:%' and changed.columns <> '{}'
+    union all
+    select
+        h.created_at, 'person', h.actor,
+        format('%s %s by hand: %s', h.action, h.table_name, array_to_string(h.columns, ', ')),
+        'the next reconcile compares it with the shop'
+    from orders as o
+    inner join mirror.hand_edits as h
+        on h.store_id = o.store_id and h.source = o.source and h.entity = 'order' and h.source_id = o.source_id
+    union all
+    select
+        a.created_at, 'batch', a.actor,
+        case
+            when a.action = 'insert' then 'joined batch ' || (b.numbers ->> (a.new_values ->> 'batch_id'))
+            when a.action = 'delete' then 'left batch ' || (b.numbers ->> (a.old_values ->> 'batch_id'))
+            when a.new_values ? 'batch_id' then format(
+                'moved from batch %s to %s', b.numbers ->> (a.old_values ->> 'batch_id'), b.numbers ->> (a.new_values ->> 'batch_id')
+            )
+            else 'its batch was completed'
+        end,
+        'done'
+    from assignments as s
+    inner join mirror.audit_log as a on a.row_id = s.row_id and a.table_name = 'order_batch_assignments'
+    cross join lateral (
+        select jsonb_object_agg(i.id, i.batch_number) as numbers
+        from public.import_batches as i
+        where i.id::text in (a.new_values ->> 'batch_id', a.old_values ->> 'batch_id')
+    ) as b
+    where a.action <> 'update' or a.new_values ?| '{batch_id,is_open}'
+    union all
+    select
+        c.created_at, 'command', i.slug,
+        format('%s: %s', c.command, concat_ws(', tracking number ', c.payload ->> 'stage', c.payload ->> 'tracking_number')),
+        concat_ws(
+            ', ',
+            c.state::text || coalesce(': ' || c.reason, ''),
+            case when c.attempts > 1 then format('%s attempts', c.attempts) end,
+            case
+                when c.settled_at - c.created_at >= '1 second'
+                    then format('%s later', date_trunc('second', c.settled_at - c.created_at))
+            end
+        )
+    from orders as o
+    inner join mirror.outbox as c on c.order_summary_id = o.id
+    inner join mirror.integrations as i on i.id = c.integration_id
+    union all
+    select
+        k.created_at, 'conflict', k.mirror_changed_by,
+        format('the shop says %s, and here it is %s', k.engine_stage, k.mirror_stage),
+        coalesce(k.outcome, 'open: choose a side in mirror.sync_conflicts')
+    from orders as o
+    inner join mirror.sync_conflicts as k on k.order_summary_id = o.id
+    order by 1, 2, 4
+$$;
+
+comment on function mirror.why_order(text, text) is
+'The story of an order, in the order of time: each event, poll, person, batch or command that had to do with it, its customer '
+'or its money, and what became of that; of the store with that slug, or of any. An order that never became a row is found by '
+'the events of it that wait or are dead.';
