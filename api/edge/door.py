@@ -47,7 +47,10 @@ class Door:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = _Exchange(scope, send, self._security)
+        method = scope["method"]
+        if method == "HEAD":
+            scope = {**scope, "method": "GET"}  # the server, which keeps its own, leaves the body out
+        exchange = _Exchange(scope, send, self._security, is_head=method == "HEAD")
         began = time.perf_counter()
         try:
             if self._cors.concerns(scope["path"]) and await exchange.is_preflight(self._cors):
@@ -55,15 +58,15 @@ class Door:
             await exchange.handle(self._app, receive)
         finally:
             route = scope.get("path_template", "")
-            self._observe(scope["method"], route, exchange.status, time.perf_counter() - began)
+            self._observe(method, route, exchange.status, time.perf_counter() - began)
 
 
 class _Exchange:
     """A request and its answer."""
 
-    __slots__ = ("_id", "_is_late", "_origin", "_scope", "_security", "_send", "_task", "_timer", "status")
+    __slots__ = ("_id", "_is_head", "_is_late", "_origin", "_scope", "_security", "_send", "_task", "_timer", "status")
 
-    def __init__(self, scope: Any, send: Send, security: SecurityHeaders) -> None:
+    def __init__(self, scope: Any, send: Send, security: SecurityHeaders, *, is_head: bool) -> None:
         given = traceparent = None
         for name, value in scope["headers"]:
             if name == b"x-request-id":
@@ -74,6 +77,7 @@ class _Exchange:
         self._send = send
         self._security = security
         self._id = request_id(given, traceparent)
+        self._is_head = is_head
         self._is_late = False
         self._timer: asyncio.TimerHandle | None = None
         self._origin: RawHeaders = []
@@ -116,7 +120,11 @@ class _Exchange:
                 self._timer.cancel()  # what streams takes as long as it takes
             self.status = message["status"]
             message["headers"] = self._headers(message)
-        await self._send(message)
+            await self._send(message)
+            if self._is_head:  # all is said, even if the body would be a stream
+                await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        elif not self._is_head:
+            await self._send(message)
 
     def _headers(self, message: HTTPResponseStartEvent) -> RawHeaders:
         scope = self._scope

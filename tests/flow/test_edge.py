@@ -57,6 +57,14 @@ async def test_every_answer_has_the_id_of_its_request_and_the_security_headers(a
     assert told.headers["x-request-id"] == "shop-4711"
 
 
+async def test_a_head_is_what_a_get_would_begin_with(api: httpx.AsyncClient) -> None:
+    for path in ("/health/live", "/track", "/nowhere", "/orders/NONE", HOOKS):
+        head, get = await api.head(path), await api.get(path)
+        assert (head.status_code, head.content) == (get.status_code, b"")
+        for name in ("content-type", "content-length", "allow"):
+            assert head.headers.get(name) == get.headers.get(name)
+
+
 async def test_behind_tls_browsers_are_told_to_come_back_by_it(
     database: str, secrets: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

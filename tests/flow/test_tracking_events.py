@@ -236,6 +236,14 @@ async def test_a_process_that_stops_ends_its_streams_in_order(database: str) -> 
 # What it costs
 
 
+async def test_a_head_opens_no_stream(database: str, secrets: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIRROR_STREAMS_PER_CLIENT", "1")
+    async with serving(database) as api:
+        answer = await api.head(EVENTS, params={"phone": PHONE}, timeout=5)
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream")
+        await until(lambda: _is_let_in(api, {}))
+
+
 async def test_so_many_streams_for_an_address_and_each_is_given_back(
     database: str, secrets: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
