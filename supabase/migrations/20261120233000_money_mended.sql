@@ -192,3 +192,57 @@ comment on function mirror.why_order(text, text) is
 'The story of an order, in the order of time: each event, poll, person, batch or command that had to do with it, its customer '
 'or its money, and what became of that; of the store with that slug, or of any. An order that never became a row is found by '
 'the events of it that wait or are dead.';
+
+-- What another account of the same store has is not gone because this one does not list it.
+
+create or replace function mirror.find_gone(p_run_id uuid, p_entity text, p_after text default '', p_is_count boolean default false)
+returns json
+language plpgsql stable
+set search_path = ''
+as $$
+declare
+    v_page constant integer := 10000;
+    v_run mirror.sync_runs;
+    v_is_shared boolean;
+    v_live bigint;
+    v_scanned bigint;
+    v_last text;
+    v_gone text[];
+begin
+    select * into strict v_run from mirror.sync_runs as r where r.id = p_run_id;
+    -- Whose an object of a payment provider is, of several accounts of a store, nobody can tell by its id.
+    v_is_shared := p_entity not in ('customer', 'order') and exists (
+        select
+        from mirror.integrations as i
+        inner join mirror.integrations as other on other.store_id = i.store_id and other.engine = i.engine and other.id <> i.id
+        where i.id = v_run.integration_id
+    );
+    select
+        count(*), max(l.source_id), count(*) filter (where l.is_live),
+        -- What was read since the run began may have come since.
+        array_agg(l.source_id) filter (where not v_is_shared and l.is_live and l.source_version < v_run.read_from
+            and not exists (
+            select from mirror.sync_seen as s
+            where s.run_id = p_run_id and s.entity = p_entity and s.source_id = l.source_id
+        ))
+    into v_scanned, v_last, v_live, v_gone
+    from mirror.list_rows(
+        v_run.integration_id, p_entity, (v_run.options ->> 'since')::timestamptz, p_after, v_page
+    ) as l;
+    return json_build_object(
+        'live', v_live,
+        'last', case when v_scanned = v_page then v_last end,
+        'count', coalesce(cardinality(v_gone), 0),
+        'gone', case when p_is_count then '[]' else coalesce((
+            select json_agg(json_build_object('source_id', c.source_id, 'state', 'gone', 'cause', c.cause, 'detail', c.detail))
+            from mirror.find_causes(v_run.integration_id, p_entity, v_gone, null) as c
+        ), '[]') end
+    );
+end
+$$;
+
+comment on function mirror.find_gone(uuid, text, text, boolean) is
+'What is live here and was not listed by the engine, among the 10,000 rows that follow the id p_after: {"live": how many '
+'there are, "last": the id to go on after, or null, "count", and unless only that is wanted "gone": [{"source_id", "state", '
+'"cause", "detail"}]}. In a run with "since" only what was placed or registered since then. Where a store has several '
+'accounts of a payment provider, nothing of theirs is gone.';

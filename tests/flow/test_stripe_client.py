@@ -25,6 +25,7 @@ from sync.records import Entity
 from sync.settings import Address
 from sync.sources import find_source
 from tests.account import AT, StripeMirror, document, event, known
+from tests.provider import CONNECT
 from tests.stripe_api import CREDENTIALS, KEY, FakeStripe, asked, error, fill, running
 
 LIVE = {
@@ -152,6 +153,19 @@ async def test_a_reconcile_finds_what_is_missing_stale_and_gone_and_heals_it(
     assert await account.column("select status::text from mirror.provider_refunds") == ["failed"]
     assert (await live(account))["plan"] == []
     assert (await compared(account, client)).ending.state == "complete"
+
+
+async def test_what_another_account_of_the_store_has_is_not_gone(
+    api: FakeStripe, client: Client, account: StripeMirror
+) -> None:
+    other = await account.connection.fetchval(CONNECT.replace("'stripe', 'stripe'", "'stripe-uk', 'stripe'"))
+    uk = StripeMirror(account.database, account.connection, other)
+    await uk.take(event("payment_intent.succeeded", 5, document("payment_intent.succeeded", id="pi_uk")))
+    fill(api, payments=1)
+    await filled(account, client)
+    healed = await compared(account, client, fix=True)
+    assert (healed.ending.state, healed.found) == ("complete", {})
+    assert (await live(account))["payment"] == ["ch_old", "pi_0001", "pi_uk"]
 
 
 async def test_a_window_is_what_was_made_in_it(api: FakeStripe, client: Client, account: StripeMirror) -> None:
