@@ -95,7 +95,10 @@ def _http(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any
         log.error("api.failed", route=_route(request), reason=error.detail)
         return _response(INTERNAL)
     problem = HTTP_PROBLEMS.get(status, HTTP_PROBLEMS[HTTPStatus.BAD_REQUEST])
-    kept = {name: value for name, value in (error.headers or {}).items() if name.lower() in KEPT_HEADERS}
+    headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+    kept = {name: headers[name] for name in KEPT_HEADERS if name in headers}
+    if "GET" in kept.get("allow", ""):
+        kept["allow"] += ", HEAD"  # api/edge/door.py sees to it
     return _response(problem, reason=_what_is_wrong(error), headers=kept)
 
 

@@ -63,6 +63,8 @@ async def test_a_head_is_what_a_get_would_begin_with(api: httpx.AsyncClient) -> 
         assert (head.status_code, head.content) == (get.status_code, b"")
         for name in ("content-type", "content-length", "allow"):
             assert head.headers.get(name) == get.headers.get(name)
+    refused = await api.put("/track")
+    assert {"GET", "HEAD", "POST"} <= set(refused.headers["allow"].split(", "))
 
 
 async def test_behind_tls_browsers_are_told_to_come_back_by_it(
