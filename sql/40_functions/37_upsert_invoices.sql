@@ -72,7 +72,8 @@ as $$
             customer_source_id = excluded.customer_source_id,
             order_code = excluded.order_code,
             order_source_id = excluded.order_source_id,
-            payment_source_id = excluded.payment_source_id,
+            -- Events do not say what an invoice was paid with: who asked once knows it still.
+            payment_source_id = coalesce(excluded.payment_source_id, t.payment_source_id),
             subscription_source_id = excluded.subscription_source_id,
             number = excluded.number,
             status = excluded.status,

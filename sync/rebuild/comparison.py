@@ -186,6 +186,7 @@ LEFT_OUT = {
         ) then '{refunded_outside}' else '{}' end::text[]
     """,
     **dict.fromkeys(MONEY, "'{}'::text[]"),
+    "invoice": "case when k.is_named then '{payment_source_id}' else '{}' end::text[]",
 }
 
 HISTORIES = """

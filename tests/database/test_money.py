@@ -459,3 +459,13 @@ async def test_a_charge_without_an_intent_meets_the_shop_s_payment(
         await mirror.take(of_shop)
     row = await the_row(mirror, "payments")
     assert (row["provider_payment_id"], row["provider_state"]) == (charge, "succeeded")
+
+
+async def test_an_invoice_keeps_what_it_was_paid_with_though_the_next_event_does_not_say_it(
+    mirror: Mirror, provider: Provider
+) -> None:
+    await mirror.take(order(1, by_stripe()))
+    await provider.tell(invoice("in_1", payment_source_id="pi_1"))
+    await provider.tell(invoice("in_1", 2, pdf_url="https://pay.example/in_1.pdf"))
+    row = await the_row(mirror, "invoices")
+    assert (row["payment_source_id"], row["order_summary_id"]) == ("pi_1", (await mirror.order("1"))["id"])
