@@ -58,6 +58,16 @@ class Count(msgspec.Struct):
         """Whether it is better to wait for what may be given back than to take more."""
         return self.reserved > (0 if self.is_over else self.part // 2)
 
+    async def called(self) -> None:
+        """Wait in the queue; who goes away when called calls the next one."""
+        self.queue.append(turn := asyncio.get_running_loop().create_future())
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():
+                self.call_next()
+            raise
+
     def call_next(self) -> None:
         """Let the next in the queue see whether there is something now."""
         while self.queue:
@@ -132,8 +142,7 @@ class Counter:
         count = self._count(key, quota)
         while count.left <= 0 and (count.is_lent or not count.is_over):
             if count.is_lent:
-                count.queue.append(called := asyncio.get_running_loop().create_future())
-                await called
+                await count.called()
             else:
                 await self._lease(key, count)
         spent = self._taken(count)
