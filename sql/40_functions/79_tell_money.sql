@@ -18,6 +18,15 @@ as $$
         'invoices', invoiced.entries,
         'disagreements', to_json(
             paid.disagreements || refunded.disagreements || array(
+                select format('paid %s %s, ordered %s', paid.amount, o.currency, o.total_with_tax)
+                where paid.amount > 0 and paid.coming < o.total_with_tax
+                union all
+                select format(
+                    'paid %s %s, refunded %s, ordered %s', paid.amount, o.currency, o.total_refunded + o.refunded_outside,
+                    o.total_with_tax
+                )
+                where paid.amount - o.total_refunded - o.refunded_outside > o.total_with_tax
+                union all
                 select format('invoiced %s %s, ordered %s', invoiced.amount, o.currency, o.total_with_tax)
                 where invoiced.amount <> o.total_with_tax
             )
@@ -28,6 +37,9 @@ as $$
     cross join lateral (
         select
             coalesce(sum(p.amount) filter (where p.status = 'paid' and p.currency = o.currency and p.deleted_at is null), 0) as amount,
+            coalesce(sum(p.amount) filter (
+                where p.status in ('paid', 'authorized') and p.currency = o.currency and p.deleted_at is null
+            ), 0) as coming,
             coalesce(json_agg(json_build_object(
                 'id', coalesce(p.provider_payment_id, p.source_id),
                 'method', p.method,

@@ -469,3 +469,23 @@ async def test_an_invoice_keeps_what_it_was_paid_with_though_the_next_event_does
     await provider.tell(invoice("in_1", 2, pdf_url="https://pay.example/in_1.pdf"))
     row = await the_row(mirror, "invoices")
     assert (row["payment_source_id"], row["order_summary_id"]) == ("pi_1", (await mirror.order("1"))["id"])
+
+
+@pytest.mark.parametrize(
+    ("payments", "disagreements"),
+    [
+        ([], []),
+        ([payment("1", state="Authorized")], []),
+        ([payment("1", amount=40000), payment("2", amount=60000, state="Authorized")], []),
+        ([payment("1", amount=40000)], ["paid 400.00 LKR, ordered 1000.00"]),
+        ([payment("1"), payment("2")], ["paid 2000.00 LKR, refunded 0.00, ordered 1000.00"]),
+        ([payment("1"), payment("2", refunds=[refund("1", 100000)])], []),
+    ],
+    ids=["unpaid", "authorized", "in two ways", "too little", "twice", "twice and given back"],
+)
+async def test_whether_what_was_paid_is_what_was_ordered_is_told(
+    mirror: Mirror, payments: list[Document], disagreements: list[str]
+) -> None:
+    await mirror.take(order(1, *payments))
+    (told_of,) = parse(await read_money(mirror.database, "CODE1", None))
+    assert told_of.disagreements == disagreements
