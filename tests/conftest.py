@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Iterator
 from urllib.parse import urlsplit
 
@@ -19,6 +20,13 @@ from tests.rest.gateway import DOOR, Gateway, goes_through_rest, running_gateway
 
 settings.register_profile("thorough", max_examples=2000)
 """For `pytest --hypothesis-profile=thorough`: twenty times as much of what takes its measure from the profile."""
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the processes that tests start: a shell has what it runs in the background ignore it."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
