@@ -299,9 +299,10 @@ async def test_nothing_tells_whether_a_number_is_known(
             answer = await ask(api, number)
             took[number in known].append(time.perf_counter() - started)
             body = answer.json()
-            shapes.add(
-                (answer.status_code, *sorted(answer.headers), *sorted(body), body["expires_in"], body["resend_in"])
-            )
+            names = {*answer.headers} - {
+                "ratelimit"
+            }  # it comes when half of what one address may is used, whatever for
+            shapes.add((answer.status_code, *sorted(names), *sorted(body), body["expires_in"], body["resend_in"]))
             await settled(connection)
     assert len(shapes) == 1
     assert abs(statistics.median(took[True]) - statistics.median(took[False])) < 0.02

@@ -245,7 +245,7 @@ async def test_a_stream_that_looks_ends_with_an_end_and_what_never_ends_is_cut_o
     async def endless() -> None:
         await asyncio.Event().wait()
 
-    app = Litestar([polite, endless], state=State({"max_connections": 10}))
+    app = Litestar([polite, endless], state=State({"max_connections": 10}), logging_config=None)
     serving = asyncio.create_task(serve_app(app, "127.0.0.1", 0, stop=stop, listening=listening.set_result))
     async with httpx.AsyncClient(base_url=await listening) as client:
         asking = asyncio.create_task(client.get("/endless"))
