@@ -21,7 +21,7 @@ begin
     return query
     with members as materialized (
         select
-            o.id, o.currency, o.total_with_tax, o.total_refunded, o.delivery_stage,
+            o.id, o.currency, o.total_with_tax, o.total_refunded + o.refunded_outside as total_refunded, o.delivery_stage,
             o.total_paid < o.total_with_tax as is_unpaid,
             o.cancelled_at is null and o.deleted_at is null as is_active
         from public.order_batch_assignments as a

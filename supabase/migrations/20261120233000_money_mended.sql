@@ -246,3 +246,84 @@ comment on function mirror.find_gone(uuid, text, text, boolean) is
 'there are, "last": the id to go on after, or null, "count", and unless only that is wanted "gone": [{"source_id", "state", '
 '"cause", "detail"}]}. In a run with "since" only what was placed or registered since then. Where a store has several '
 'accounts of a payment provider, nothing of theirs is gone.';
+
+-- What only the payment provider has refunded is no revenue of a batch either.
+
+create or replace function public.get_batch_statistics(batch_uuid uuid)
+returns table (
+    batch_number text,
+    status public.batch_status,
+    total_orders integer,
+    total_items bigint,
+    revenue jsonb,
+    orders_by_stage jsonb,
+    completion_percentage numeric,
+    target_order_count integer,
+    progress_percentage numeric,
+    age_days numeric,
+    unpaid_orders bigint,
+    cancelled_orders bigint
+)
+language plpgsql stable
+set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+    return query
+    with members as materialized (
+        select
+            o.id, o.currency, o.total_with_tax, o.total_refunded + o.refunded_outside as total_refunded, o.delivery_stage,
+            o.total_paid < o.total_with_tax as is_unpaid,
+            o.cancelled_at is null and o.deleted_at is null as is_active
+        from public.order_batch_assignments as a
+        inner join public.customer_orders_summary as o on o.id = a.order_summary_id
+        where a.batch_id = batch_uuid
+    ), totals as (
+        select
+            count(*) filter (where m.is_active) as orders,
+            count(*) filter (where m.is_active and m.delivery_stage = 'DELIVERED') as delivered,
+            count(*) filter (where m.is_active and m.is_unpaid) as unpaid,
+            count(*) filter (where not m.is_active) as cancelled
+        from members as m
+    )
+    select
+        b.batch_number, b.status, t.orders::integer,
+        coalesce((
+            select sum(i.quantity)
+            from members as m
+            inner join public.customer_order_items as i on i.order_summary_id = m.id
+            where m.is_active
+        ), 0)::bigint,
+        coalesce((
+            select jsonb_object_agg(r.currency, r.amount)
+            from (
+                select m.currency, sum(m.total_with_tax - m.total_refunded) as amount
+                from members as m
+                where m.is_active
+                group by m.currency
+            ) as r
+        ), '{}'),
+        (
+            select jsonb_object_agg(s.stage, coalesce(c.orders, 0))
+            from unnest(enum_range(null::public.delivery_stage)) as s (stage)
+            left join (
+                select m.delivery_stage, count(*) as orders
+                from members as m
+                where m.is_active
+                group by m.delivery_stage
+            ) as c on c.delivery_stage = s.stage
+        ),
+        round(coalesce(100.0 * t.delivered / nullif(t.orders, 0), 0), 1),
+        b.target_order_count,
+        round(100.0 * t.orders / b.target_order_count, 1),
+        round(extract(epoch from coalesce(b.completed_at, now()) - b.created_at) / 86400, 1),
+        t.unpaid, t.cancelled
+    from public.import_batches as b
+    cross join totals as t
+    where b.id = batch_uuid;
+    if not found then
+        raise exception 'There is no batch with the id %.', batch_uuid
+        using errcode = 'no_data_found', hint = 'Take it from the column id of import_batches.';
+    end if;
+end
+$$;

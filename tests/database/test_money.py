@@ -489,3 +489,14 @@ async def test_whether_what_was_paid_is_what_was_ordered_is_told(
     await mirror.take(order(1, *payments))
     (told_of,) = parse(await read_money(mirror.database, "CODE1", None))
     assert told_of.disagreements == disagreements
+
+
+async def test_what_was_refunded_outside_the_shop_is_no_revenue_of_a_batch(mirror: Mirror, provider: Provider) -> None:
+    await mirror.take(order(1, by_stripe()))
+    await provider.tell(paid("pi_1"), refunded("re_1", "pi_1", "300.00"))
+    batch = await mirror.connection.fetchval(
+        "insert into public.import_batches (batch_number) values ('B1') returning id"
+    )
+    await mirror.connection.execute("update public.customer_orders_summary set batch_id = $1", batch)
+    revenue = "select (s.revenue ->> 'LKR')::numeric from public.get_batch_statistics($1) as s"
+    assert await mirror.connection.fetchval(revenue, batch) == 700
