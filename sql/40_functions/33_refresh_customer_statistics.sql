@@ -30,7 +30,12 @@ begin
             select
                 o.currency,
                 count(*) as orders,
-                sum(o.total_with_tax - o.total_refunded - o.refunded_outside) as spent,
+                -- A shop that cancels lines lowers the total, and refunds what was paid above it: that is no loss of spend.
+                sum(
+                    o.total_with_tax - greatest(
+                        o.total_refunded + o.refunded_outside - greatest(o.total_paid - o.total_with_tax, 0), 0
+                    )
+                ) as spent,
                 max(o.order_date) as last_order_date
             from (
                 select p.*

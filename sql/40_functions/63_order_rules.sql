@@ -69,11 +69,11 @@ begin
         array_agg(a.id) filter (where a.order_code is not null and b.order_code is null),
         array_agg(array[a.customer_id, b.customer_id]) filter (
             where (
-                a.customer_id, a.order_code, a.currency, a.total_with_tax, a.total_refunded + a.refunded_outside, a.order_date,
-                a.cancelled_at is null, a.deleted_at is null
+                a.customer_id, a.order_code, a.currency, a.total_with_tax, a.total_paid, a.total_refunded + a.refunded_outside,
+                a.order_date, a.cancelled_at is null, a.deleted_at is null
             ) is distinct from (
-                b.customer_id, b.order_code, b.currency, b.total_with_tax, b.total_refunded + b.refunded_outside, b.order_date,
-                b.cancelled_at is null, b.deleted_at is null
+                b.customer_id, b.order_code, b.currency, b.total_with_tax, b.total_paid, b.total_refunded + b.refunded_outside,
+                b.order_date, b.cancelled_at is null, b.deleted_at is null
             )
         ),
         array_agg(a.id) filter (

@@ -21,7 +21,10 @@ begin
     return query
     with members as materialized (
         select
-            o.id, o.currency, o.total_with_tax, o.total_refunded + o.refunded_outside as total_refunded, o.delivery_stage,
+            o.id, o.currency, o.delivery_stage,
+            o.total_with_tax - greatest(
+                o.total_refunded + o.refunded_outside - greatest(o.total_paid - o.total_with_tax, 0), 0
+            ) as spent, -- see mirror.refresh_customer_statistics
             o.total_paid < o.total_with_tax as is_unpaid,
             o.cancelled_at is null and o.deleted_at is null as is_active
         from public.order_batch_assignments as a
@@ -46,7 +49,7 @@ begin
         coalesce((
             select jsonb_object_agg(r.currency, r.amount)
             from (
-                select m.currency, sum(m.total_with_tax - m.total_refunded) as amount
+                select m.currency, sum(m.spent) as amount
                 from members as m
                 where m.is_active
                 group by m.currency

@@ -2323,7 +2323,12 @@ begin
             select
                 o.currency,
                 count(*) as orders,
-                sum(o.total_with_tax - o.total_refunded - o.refunded_outside) as spent,
+                -- A shop that cancels lines lowers the total, and refunds what was paid above it: that is no loss of spend.
+                sum(
+                    o.total_with_tax - greatest(
+                        o.total_refunded + o.refunded_outside - greatest(o.total_paid - o.total_with_tax, 0), 0
+                    )
+                ) as spent,
                 max(o.order_date) as last_order_date
             from (
                 select p.*
@@ -2656,11 +2661,11 @@ begin
         array_agg(a.id) filter (where a.order_code is not null and b.order_code is null),
         array_agg(array[a.customer_id, b.customer_id]) filter (
             where (
-                a.customer_id, a.order_code, a.currency, a.total_with_tax, a.total_refunded + a.refunded_outside, a.order_date,
-                a.cancelled_at is null, a.deleted_at is null
+                a.customer_id, a.order_code, a.currency, a.total_with_tax, a.total_paid, a.total_refunded + a.refunded_outside,
+                a.order_date, a.cancelled_at is null, a.deleted_at is null
             ) is distinct from (
-                b.customer_id, b.order_code, b.currency, b.total_with_tax, b.total_refunded + b.refunded_outside, b.order_date,
-                b.cancelled_at is null, b.deleted_at is null
+                b.customer_id, b.order_code, b.currency, b.total_with_tax, b.total_paid, b.total_refunded + b.refunded_outside,
+                b.order_date, b.cancelled_at is null, b.deleted_at is null
             )
         ),
         array_agg(a.id) filter (

@@ -39,7 +39,11 @@ WRONG_TOTALS = """
     select c.source_id
     from public.customers as c
     left join lateral (
-        select count(*) as orders, sum(o.total_with_tax - o.total_refunded) as spent, max(o.order_date) as last
+        select
+            count(*) as orders, max(o.order_date) as last,
+            sum(o.total_with_tax - greatest(
+                o.total_refunded + o.refunded_outside - greatest(o.total_paid - o.total_with_tax, 0), 0
+            )) as spent
         from public.customer_orders_summary as o
         where o.customer_id = c.id and o.order_code is not null and o.cancelled_at is null and o.deleted_at is null
     ) as counted on true

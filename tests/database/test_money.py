@@ -500,3 +500,17 @@ async def test_what_was_refunded_outside_the_shop_is_no_revenue_of_a_batch(mirro
     await mirror.connection.execute("update public.customer_orders_summary set batch_id = $1", batch)
     revenue = "select (s.revenue ->> 'LKR')::numeric from public.get_batch_statistics($1) as s"
     assert await mirror.connection.fetchval(revenue, batch) == 700
+
+
+async def test_lines_that_are_cancelled_and_refunded_reduce_the_spend_once(mirror: Mirror) -> None:
+    """The shop lowers the order's total by what it cancels, and then gives the money back."""
+    spent = "select total_spent from public.customers"
+    cancelled = {"totalWithTax": 70000}
+    await mirror.take(customer_changed("1", 1), order(1, payment("1")))
+    assert await mirror.connection.fetchval(spent) == 1000
+    await mirror.take(order(2, payment("1"), **cancelled))
+    assert await mirror.connection.fetchval(spent) == 700
+    await mirror.take(order(3, payment("1", refunds=[refund("1", 30000)]), **cancelled))
+    assert await mirror.connection.fetchval(spent) == 700
+    await mirror.take(order(4, payment("1", refunds=[refund("1", 30000), refund("2", 5000)]), **cancelled))
+    assert await mirror.connection.fetchval(spent) == 650, "and something on top, out of kindness"

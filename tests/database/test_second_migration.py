@@ -36,10 +36,14 @@ TABLES = """
 CUSTOMER_TOTALS = "select id, total_orders, total_spent, spent_by_currency, last_order_date from public.customers"
 RECOUNTED = """
     select c.id, count(o.id)::integer as total_orders,
-        coalesce(sum(o.total_with_tax - o.total_refunded) filter (where o.currency = s.currency), 0) as total_spent,
+        coalesce(
+            sum(o.total_with_tax - greatest(o.total_refunded - greatest(o.total_paid - o.total_with_tax, 0), 0))
+            filter (where o.currency = s.currency), 0) as total_spent,
         coalesce(
             (select jsonb_object_agg(b.currency, b.spent) from (
-                select p.currency, sum(p.total_with_tax - p.total_refunded) as spent
+                select p.currency,
+                    sum(p.total_with_tax - greatest(p.total_refunded - greatest(p.total_paid - p.total_with_tax, 0), 0))
+                    as spent
                 from public.customer_orders_summary p
                 where p.customer_id = c.id and p.order_code is not null
                     and p.cancelled_at is null and p.deleted_at is null

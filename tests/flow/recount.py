@@ -188,7 +188,9 @@ def counts(order: Row) -> bool:
 def spent_by_currency(orders: Iterable[Row]) -> dict[str, Decimal]:
     spent: dict[str, Decimal] = defaultdict(Decimal)
     for order in orders:
-        spent[order["currency"]] += order["total_with_tax"] - order["total_refunded"]
+        given_back = order["total_refunded"] + order["refunded_outside"]
+        overpaid = max((order["total_paid"] or 0) - order["total_with_tax"], 0)  # lines were cancelled since
+        spent[order["currency"]] += order["total_with_tax"] - max(given_back - overpaid, 0)
     return dict(spent)
 
 
