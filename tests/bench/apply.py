@@ -29,7 +29,6 @@ TABLES = (
     "customer_addresses",
     "customer_orders_summary",
     "customer_order_items",
-    "payments",
     "order_delivery_status",
     "order_delivery_status_events",
     "payments",

@@ -65,7 +65,10 @@ def fulfillment(document: documents.Fulfillment) -> Fulfillment:
         state=document.state,
         method=text(document.method),
         tracking_number=text(document.tracking_code),
-        lines=[FulfilledLine(source_id=line.order_line_id, quantity=line.quantity) for line in document.lines or ()],
+        lines=sorted(
+            (FulfilledLine(source_id=line.order_line_id, quantity=line.quantity) for line in document.lines or ()),
+            key=lambda line: line.source_id,
+        ),
         fulfilled_at=document.created_at,
     )
 
