@@ -31,7 +31,7 @@ GRACE_SECONDS = 12
 IDLE_SECONDS = 30
 
 COLLECT_AFTER = (10_000, 20, 100)
-"""Objects more than before, until the youngest are looked at; how often that, until the older are; and until all are."""
+"""Objects more than before until the youngest are looked at; how often that until the older are; and until all are."""
 
 
 async def serve(settings: Settings, *, stop: asyncio.Event, listening: Callable[[str], None]) -> None:
