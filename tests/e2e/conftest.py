@@ -15,6 +15,16 @@ from tests.e2e.shop import Shop
 from tests.e2e.world import World, open_world
 from tests.postgres import TestServer
 
+HERE = Path(__file__).parent
+SECONDS = 1200
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give what installs a shop and runs it more time than other tests."""
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.timeout(SECONDS))
+
 
 def new_secret() -> str:
     return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
