@@ -76,6 +76,9 @@ class _Tombstone(msgspec.Struct, frozen=True):
     deleted_at: datetime | None
 
 
+PARTS_OF_PARTS = {"refunds", "lines"}
+
+
 async def compare(database: Database, integration_id: UUID, documents: Documents, context: Context) -> Comparison:
     """Compare every customer and placed order of `documents` with the tables."""
     customers = [map_customer(document, UNREAD, context) for document in documents.customers]
@@ -138,7 +141,12 @@ def _with_echoes(row: _OrderRow, order: Order) -> _OrderRow:
 
 
 def _sorted(value: Any) -> Any:
-    """Return the parts of an entity in an order that both sides share."""
+    """Return the parts of an entity, and theirs (a payment's refunds), in an order that both sides share."""
     if isinstance(value, list) and value and isinstance(value[0], msgspec.Struct):
-        return sorted(value, key=lambda part: part.source_id)
+        return sorted(map(_with_sorted_parts, value), key=lambda part: part.source_id)
     return value
+
+
+def _with_sorted_parts(part: Any) -> Any:
+    lists = {name: _sorted(getattr(part, name)) for name in part.__struct_fields__ if name in PARTS_OF_PARTS}
+    return msgspec.structs.replace(part, **lists) if lists else part
