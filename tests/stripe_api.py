@@ -126,6 +126,7 @@ class FakeStripe:
 def running(api: FakeStripe) -> Iterator[respx.MockRouter]:
     """Let requests to Stripe come here."""
     with respx.mock(assert_all_called=False) as router:
+        router.route(host="127.0.0.1").pass_through()  # the mirror's own Data API
         router.route(url__regex=re.escape(URL)).mock(side_effect=api.answer)
         yield router
 

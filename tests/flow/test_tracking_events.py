@@ -22,6 +22,7 @@ from tests.factory import order_changed, order_deleted
 from tests.flow.proxy import Proxy
 from tests.flow.serving import process, serving, until
 from tests.mirror import Mirror
+from tests.rest.gateway import postgres_only
 
 PHONE = "94771234567"
 ADDRESS = {"streetLine1": "4/1 Temple Lane", "phoneNumber": PHONE}
@@ -276,6 +277,7 @@ async def test_so_many_streams_in_all(database: str, secrets: None, monkeypatch:
         assert (await api.get("/orders/CODE2/events", params={"phone": PHONE})).status_code == 429
 
 
+@postgres_only
 async def test_one_connection_listens_for_all(api: httpx.AsyncClient, connection: asyncpg.Connection) -> None:
     async def listening() -> int:
         found: int = await connection.fetchval(
@@ -294,6 +296,7 @@ async def test_one_connection_listens_for_all(api: httpx.AsyncClient, connection
         await until(is_one)
 
 
+@postgres_only
 async def test_who_is_slow_gets_the_latest_state_and_keeps_nothing_waiting(
     api: httpx.AsyncClient, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
