@@ -35,6 +35,10 @@ class Database:
         """Return the rows of a function that returns a table."""
         return await self._door.rows(function, arguments)
 
+    async def hears(self) -> bool:
+        """Tell whether notifications arrive: not through a transaction pooler, nor through the Data API."""
+        return await self._door.hears()
+
     async def listen(self, channel: str, heard: Heard) -> None:
         """Call `heard` with each notification on `channel` until cancelled; raise Retry if the connection ends.
 

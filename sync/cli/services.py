@@ -10,6 +10,7 @@ import msgspec
 from sync import embedded, interrupts
 from sync.cli.command import Failed, ask, command, configured, console
 from sync.daemon import work as run_daemon
+from sync.database import Database
 from sync.demo import run_demo
 from sync.links import MAX_SECONDS, VARIABLE, Links, path_of
 from sync.processes import stop_with_parent
@@ -22,6 +23,9 @@ from sync.stack import (
 )
 from sync.status import Status
 from sync.token_keys import make_token_key
+
+NOT_HEARD = """No notification comes this way (through a pooler, or the Data API): daemon and API look for what is new
+every {:g} s (MIRROR_POLL_SECONDS)."""
 
 MAX_DAYS = MAX_SECONDS // (24 * 3600)
 
@@ -102,11 +106,17 @@ def up(settings: Settings) -> None:
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(settings: Settings, as_json: bool) -> None:
     """Show alarms, the inbox by state, the lag, dead letters, the last runs and their drift, and rows per table."""
-    answer: str = ask(settings, lambda database: database.call("get_status"))
+
+    async def question(database: Database) -> tuple[str, bool]:
+        return await database.call("get_status"), await database.hears()
+
+    answer, hears = ask(settings, question)
     if as_json:
         click.echo(answer)
-    else:
-        print_status(console, msgspec.json.decode(answer, type=Status))
+        return
+    print_status(console, msgspec.json.decode(answer, type=Status))
+    if not hears:
+        console.print(NOT_HEARD.format(settings.poll_seconds), soft_wrap=True)
 
 
 @command

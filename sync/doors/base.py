@@ -51,6 +51,9 @@ class Door(Protocol):
     async def rows(self, function: str, arguments: dict[str, Any]) -> list[Row]:
         """Return the rows of a function that returns a table."""
 
+    async def hears(self) -> bool:
+        """Tell whether notifications arrive; raise as `value` does."""
+
     async def listen(self, channel: str, heard: Heard) -> None:
         """Call `heard` at each notification on `channel` until cancelled; raise Retry if the connection ends."""
 

@@ -53,12 +53,19 @@ class PostgresDoor:
     async def rows(self, function: str, arguments: dict[str, Any]) -> list[Row]:
         return await self._fetch(f"select * from {_call(function, arguments)}", arguments)  # noqa: S608
 
-    async def listen(self, channel: str, heard: Heard) -> None:
-        """Tell of notifications. Through a transaction pooler none arrives: then it only waits."""
+    async def hears(self) -> bool:
+        """Tell whether this is no transaction pooler: through one no notification arrives."""
         try:
             await self._opened()
-            if self._is_pooled:
-                await asyncio.Event().wait()
+        except FAULTS as error:
+            raise _translated(error) from error
+        return not self._is_pooled
+
+    async def listen(self, channel: str, heard: Heard) -> None:
+        """Tell of notifications. Where none arrives it only waits."""
+        if not await self.hears():
+            await asyncio.Event().wait()
+        try:
             connection = await asyncpg.connect(self._dsn, statement_cache_size=0)
         except FAULTS as error:
             raise _translated(error) from error
@@ -136,7 +143,7 @@ async def _is_transaction_pooler(dsn: str) -> bool:
     finally:
         connection.terminate()
     if is_pooler:
-        log.info("database.pooler", action="nothing is prepared, and the daemon polls")
+        log.info("database.pooler", action="nothing is prepared; daemon and API look for what is new")
     return is_pooler
 
 

@@ -59,6 +59,9 @@ class RestDoor:
             raise Retry(f"the Data API cannot be reached: {type(error).__name__}") from error
         return _read(answer.data)
 
+    async def hears(self) -> bool:
+        return False
+
     async def listen(self, _channel: str, _heard: Heard) -> None:
         """Wait: nothing comes this way."""
         await asyncio.Event().wait()

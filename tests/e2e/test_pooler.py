@@ -7,12 +7,14 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+import asyncpg
 import pytest
 
 from sync.database import connect
@@ -23,6 +25,11 @@ from sync.recording import load_recording
 from sync.replay import replay
 from sync.stack import SECRETS_VARIABLE, make_secret, running
 from tests.e2e.shop import free_port
+from tests.factory import order_changed
+from tests.flow.serving import serving
+from tests.flow.watching import ADDRESS, set_stage, watching
+from tests.hooks import SECRET
+from tests.mirror import Mirror
 
 PGBOUNCER = "/usr/sbin/pgbouncer"
 SETTINGS = """
@@ -109,6 +116,31 @@ async def test_many_calls_at_once_do_not_meet_each_others_statements(pooled: str
         assert all(row["slug"] == "vendure" for rows in await integrations for row in rows)
         assert all(row["slug"] == "default" for rows in await stores for row in rows)
         await draining
+
+
+async def test_who_watches_an_order_hears_of_it_though_no_notification_comes(
+    pooled: str, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SECRETS_VARIABLE, SECRET)
+    async with connect(pooled) as database:
+        await (await Mirror.over(database, connection)).take(order_changed("1", 1, shippingAddress=ADDRESS))
+        assert not await database.hears()
+    async with serving(pooled, poll_seconds=0.3) as api, watching(api) as events, watching(api) as others:
+        assert (await events.stage(), await others.stage()) == ("ORDER_CONFIRMED", "ORDER_CONFIRMED")
+        for stage in ("SOURCING", "ARRIVED", "DISPATCHED"):
+            await set_stage(connection, stage)
+            assert (await events.stage(), await others.stage()) == (stage, stage)
+
+
+def test_status_says_that_no_notification_comes(pooled: str) -> None:
+    told = subprocess.run(
+        [sys.executable, "-m", "sync", "status"],
+        env=os.environ | {"DATABASE_URL": pooled},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "No notification comes this way" in told.stdout + told.stderr
 
 
 async def test_migrate_through_a_pooler_finds_the_schema_current(pooled: str) -> None:

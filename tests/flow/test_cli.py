@@ -174,6 +174,7 @@ def test_status_is_readable(home: Path) -> None:
     assert code == 0
     for words in ("Inbox", "pending", "Lag: 0.0 s", "customer_orders_summary"):
         assert words in output
+    assert "No notification" not in output
 
 
 def test_killed_outright_up_takes_its_api_and_daemon_with_it_and_the_next_one_works(home: Path) -> None:
@@ -263,6 +264,7 @@ def test_up_runs_where_only_https_leads_out(project: Project, tmp_path: Path) ->
             return bool(json.loads(found)["inbox"]["applied"] == 1)
 
         wait_for(is_applied)
+        assert "No notification comes this way" in mirror(tmp_path, "status", **reached)[1]
         assert interrupt(process) == 0
     assert not (tmp_path / "postgres").exists()
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack
 from typing import Any
 
 import asyncpg
@@ -21,13 +19,11 @@ from tests.database.shop import pre_order
 from tests.factory import order_changed, order_deleted
 from tests.flow.proxy import Proxy
 from tests.flow.serving import process, serving, until
+from tests.flow.watching import ADDRESS, EVENTS, PHONE, set_stage, watching
 from tests.mirror import Mirror
 from tests.rest.gateway import postgres_only
 
-PHONE = "94771234567"
-ADDRESS = {"streetLine1": "4/1 Temple Lane", "phoneNumber": PHONE}
 LINK_SECRET = "whsec_" + "s" * 44
-EVENTS = "/orders/CODE1/events"
 
 
 @pytest.fixture(autouse=True)
@@ -41,61 +37,6 @@ async def shop(database: str, connection: asyncpg.Connection, mirror: Mirror) ->
     for number in ("1", "2"):
         lines = [pre_order(f"{number}-1")]
         await mirror.take(order_changed(number, 1, shippingAddress=ADDRESS, lines=lines))
-
-
-class Events:
-    """What a browser's EventSource would make of a stream."""
-
-    def __init__(self, answer: httpx.Response) -> None:
-        self.answer = answer
-        self.retry: int | None = None
-        self.heartbeats = 0
-        self._lines = answer.aiter_lines()
-
-    async def next(self, seconds: float = 10) -> dict[str, Any]:
-        """Return the next event; raise StopAsyncIteration when the stream ends."""
-        found: dict[str, Any] = {}
-        async with asyncio.timeout(seconds):
-            while True:
-                line = await anext(self._lines)
-                name, _, value = line.partition(":")
-                if not line and "data" in found:
-                    return found
-                if name == "retry":
-                    self.retry = int(value)
-                elif name == "id":
-                    found["id"] = value.strip()
-                elif name == "data":
-                    found["data"] = json.loads(value)
-                elif line.startswith(":"):
-                    self.heartbeats += 1
-
-    async def stage(self) -> str:
-        found: str = (await self.next())["data"]["stage"]
-        return found
-
-    async def ends(self, seconds: float = 10) -> None:
-        """Read to the end; whatever comes before it."""
-        async with asyncio.timeout(seconds):
-            async for _ in self._lines:
-                pass
-
-
-@asynccontextmanager
-async def watching(api: httpx.AsyncClient, url: str = EVENTS, **how: Any) -> AsyncIterator[Events]:
-    if "params" not in how:
-        how["params"] = {"phone": PHONE}
-    async with api.stream("GET", url, **how) as answer:
-        assert answer.status_code == 200, await answer.aread()
-        events = Events(answer)
-        async with aclosing(events._lines):  # type: ignore[type-var]
-            yield events
-
-
-async def set_stage(connection: asyncpg.Connection, stage: str, code: str = "CODE1") -> None:
-    await connection.execute(
-        "update public.order_delivery_status set stage = $2::delivery_stage where order_code = $1", code, stage
-    )
 
 
 # What is told
