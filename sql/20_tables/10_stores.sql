@@ -3,7 +3,7 @@ create table public.stores (
     slug text not null unique check (slug ~ '^[a-z0-9][a-z0-9-]{0,62}$'),
     name text not null check (name <> ''),
     currency public.currency_code not null,
-    phone_region text not null check (phone_region ~ '^[A-Z]{2}$'),
+    phone_region text not null constraint phone_region_is_like_lk check (phone_region ~ '^[A-Z]{2}$'),
     timezone text not null,
     locale text not null,
     storefront_url text,
@@ -14,14 +14,14 @@ create table public.stores (
     batch_target_order_count integer check (batch_target_order_count > 0),
     requires_tracking_number boolean not null default false,
     pay_on_delivery_methods text[] not null default '{cash-on-delivery,cod,COD}',
-    accent_color text not null default '#2457d6' check (accent_color ~* '^#[0-9a-f]{6}$'),
-    carrier_links jsonb not null default '{}' check (
+    accent_color text not null default '#2457d6' constraint accent_color_is_like_2457d6 check (accent_color ~* '^#[0-9a-f]{6}$'),
+    carrier_links jsonb not null default '{}' constraint carrier_links_are_https_addresses_with_number check (
         jsonb_typeof(carrier_links) = 'object'
         and not jsonb_path_exists(
             carrier_links, 'strict $.* ? (@.type() != "string" || !(@ like_regex "^https://[^ <>\"]*\\{number\\}[^ <>\"]*$"))'
         )
     ),
-    allowed_origins text[] not null default '{}' check (
+    allowed_origins text[] not null default '{}' constraint allowed_origins_are_like_https_shop_example check (
         array_to_string(allowed_origins, ' ', '') ~ '^(https?://[a-z0-9.-]+(:[0-9]+)?( https?://[a-z0-9.-]+(:[0-9]+)?)*)?$'
     )
 );

@@ -122,3 +122,19 @@ $$;
 
 comment on function mirror.refuse_change() is 'Trigger: keeps a table append-only.';
 revoke execute on function mirror.refuse_change() from public;
+
+create function mirror.refuse_emptying() returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+    raise exception 'The rows of % are not removed all at once.', tg_table_name
+    using
+        errcode = 'restrict_violation',
+        hint = 'Choose those that are to go by a filter, and delete them: what follows is done then, or refused.';
+end
+$$;
+
+comment on function mirror.refuse_emptying() is
+'Trigger: keeps a table from being emptied, as Studio does with all rows chosen. No row''s own trigger would notice.';
+revoke execute on function mirror.refuse_emptying() from public;

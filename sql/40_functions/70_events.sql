@@ -242,3 +242,43 @@ $$;
 comment on function mirror.audit_event() is
 'Trigger: notes in mirror.audit_log who had a settled event applied again or skipped, and what had become of it before.';
 revoke execute on function mirror.audit_event() from public;
+
+-- What people do with one event in Studio: its state's cell.
+
+create function mirror.guard_event() returns trigger
+language plpgsql
+set search_path = ''
+as $$
+declare
+    v_skipped constant text := format('skipped by %s', mirror.current_actor());
+begin
+    if tg_op = 'DELETE' then
+        raise exception 'Event % is % and cannot be deleted.', old.event_id, old.state
+        using
+            errcode = 'restrict_violation',
+            hint = 'If it is not to be applied, set its state to skipped: it is removed in time.';
+    elsif old.claimed_by is not null and old.available_at > now() then
+        raise exception 'Event % is being applied.', old.event_id
+        using errcode = 'object_in_use', hint = 'Look again in a minute.';
+    elsif new.state = 'pending' then
+        new.available_at := now();
+        new.claimed_by := null;
+        new.attempts := 0;
+        new.reason := null;
+        new.settled_at := null;
+        perform pg_notify('mirror_inbox', '');
+    elsif new.state = 'skipped' and old.state in ('pending', 'dead') then
+        new.claimed_by := null;
+        new.reason := coalesce(new.reason || ' (' || v_skipped || ')', v_skipped);
+        new.settled_at := now();
+    else
+        raise exception 'Event % is % and cannot become %.', old.event_id, old.state, new.state
+        using errcode = 'check_violation', hint = 'pending has it applied again; skipped leaves out what is not applied yet.';
+    end if;
+    return new;
+end
+$$;
+
+comment on function mirror.guard_event() is
+'Trigger: what an admin may say of an event. pending and skipped do what mirror.retry_events and mirror.skip_events do.';
+revoke execute on function mirror.guard_event() from public;

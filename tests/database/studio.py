@@ -6,12 +6,13 @@ Several cells that are saved together are one transaction of one UPDATE per cell
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
 import asyncpg
+import pytest
 
 APPLICATION = "supabase/dashboard-table-editor"
 
@@ -49,6 +50,10 @@ class Studio:
         ids = ", ".join(f"'{row_id}'" for row_id in row_ids)
         await self.connection.execute(f"delete from {_qualified(table)} where id in ({ids});")
 
+    async def delete_all(self, table: str) -> None:
+        """Delete all rows, with the box above them ticked and no filter set."""
+        await self.connection.execute(f"truncate {_qualified(table)};")
+
     async def run(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
         """Run a query in the SQL editor."""
         return list(await self.connection.fetch(query, *arguments))
@@ -62,6 +67,13 @@ async def studio(dsn: str) -> AsyncIterator[Studio]:
         yield Studio(connection)
     finally:
         await connection.close()
+
+
+async def refusal(attempt: Awaitable[object]) -> tuple[str, str | None]:
+    """Return the sentence and the hint with which the database refuses."""
+    with pytest.raises(asyncpg.PostgresError) as refused:
+        await attempt
+    return refused.value.args[0], refused.value.hint
 
 
 def _qualified(table: str) -> str:

@@ -19,7 +19,7 @@ from sync.engines.registry import ENGINES
 from sync.money import parse, print_money, read_money
 from sync.records import Record
 from sync.slices import newest_records
-from tests.contents import TABLES, Contents, read_contents
+from tests.contents import LET_EMPTY, TABLES, Contents, read_contents
 from tests.factory import (
     Document,
     customer_changed,
@@ -326,11 +326,10 @@ TOLD_BY_PROVIDER: list[Record] = [
 ]
 EVENTS: list[Event] = [event for document in TOLD_BY_SHOP for event in received(document)]
 EMPTY = f"""
-    alter table public.order_delivery_status_events disable trigger user;
+    {LET_EMPTY}
     truncate {", ".join(f"public.{table}" for table in TABLES)}, public.order_batch_assignments, mirror.webhook_events,
         mirror.outbox, mirror.sync_conflicts, mirror.provider_payments, mirror.provider_refunds,
         mirror.delivery_stage_counts, mirror.delivery_durations cascade;
-    alter table public.order_delivery_status_events enable trigger user;
 """
 
 

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-
-import asyncpg
-import pytest
-
 from tests.database.shop import ASSIGNMENTS, BATCHES, DELIVERY, ORDERS, Shop
-
-Refusal = tuple[str, str | None]
+from tests.database.studio import refusal
 
 AGAIN = (
     "To buy the order again, put it into an open batch as well: a new row of order_batch_assignments, "
@@ -19,13 +13,6 @@ CORRECT = (
     "If that was a mistake, correct it in the SQL editor: "
     "select correct_order_delivery_status('CODE1', 'SOURCING', 'why', 'your name');"
 )
-
-
-async def refusal(attempt: Awaitable[object]) -> Refusal:
-    """Return the sentence and the hint with which the database refuses."""
-    with pytest.raises(asyncpg.PostgresError) as refused:
-        await attempt
-    return refused.value.args[0], refused.value.hint
 
 
 async def test_a_batch(shop: Shop) -> None:

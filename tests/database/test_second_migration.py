@@ -191,7 +191,7 @@ async def test_hooks_that_come_again_afterwards_change_nothing(filled: str, open
     before = await contents(opened)
     async with connect(filled) as door:
         mirror = await Mirror.over(door, opened)
-        await opened.execute("truncate mirror.webhook_events")
+        await opened.execute("delete from mirror.webhook_events")
         for hook in RECORDING.hooks:
             await mirror.accept_read(payloads.read(hook.body.encode()))
         await mirror.drain().run()

@@ -16,7 +16,7 @@ from sync.compare import Comparison, compare
 from sync.engines.base import Context, Event
 from sync.engines.vendure import payloads
 from sync.recording import load_recording
-from tests.contents import PROVIDERS, TABLES, Contents, read_contents
+from tests.contents import LET_EMPTY, PROVIDERS, TABLES, Contents, read_contents
 from tests.mirror import Mirror
 from tests.rest.gateway import both_doors
 
@@ -29,15 +29,13 @@ EVENTS = list({event.event_id: event for hook in reversed(HOOKS) for event in ho
 later time of reading, and which copy is stored is the first to arrive."""
 
 ORDER = "from public.customer_orders_summary where source_id = $1"
-HISTORY = "public.order_delivery_status_events"
 BESIDE = (
     "mirror.webhook_events, mirror.outbox, mirror.sync_conflicts, mirror.delivery_stage_counts, "
     "mirror.delivery_durations, mirror.provider_payments, mirror.provider_refunds, public.lexoffice_sync_logs"
 )
 EMPTY = f"""
-    alter table {HISTORY} disable trigger user;
+    {LET_EMPTY}
     truncate {", ".join(f"public.{table}" for table in TABLES)}, public.order_batch_assignments, {BESIDE} cascade;
-    alter table {HISTORY} enable trigger user;
 """
 
 
