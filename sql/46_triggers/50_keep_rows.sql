@@ -1,4 +1,4 @@
--- With all rows chosen, Studio empties a table by TRUNCATE, which no row's trigger sees. What lacks one here is a cache, or may go.
+-- With all rows ticked, Studio sends TRUNCATE, which no row's trigger sees. What lacks a guard here is a cache, or may go.
 
 create trigger keep_rows before truncate on public.stores
 for each statement execute function mirror.refuse_emptying();
