@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from math import log2
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -21,6 +22,7 @@ from tests.factory import Document, customer_changed, event, line, order_changed
 from tests.flow.daemons import workers_waiting
 from tests.flow.serving import until
 from tests.mirror import Mirror
+from tests.postgres import TestServer
 from tests.rest.gateway import both_doors, postgres_only
 
 ORDERS = "select source_id from public.customer_orders_summary order by source_id::int"
@@ -239,20 +241,28 @@ async def test_a_slice_of_a_worker_that_died_is_applied_when_its_lease_lapses(mi
 
 
 @both_doors
-async def test_a_deadlock_is_tried_again(mirror: Mirror, database: str) -> None:
-    await mirror.take(customer_changed("1", 1), customer_changed("2", 1))
-    await mirror.accept(customer_changed("1", 2, firstName="A"), customer_changed("2", 2, firstName="B"))
-    other = await asyncpg.connect(database)
+async def test_a_deadlock_is_tried_again(mirror: Mirror, database: str, server: TestServer) -> None:
+    """The drain comes to wait last, and is the only one to look for a deadlock: so it is the one that is ended."""
+    everyone = ("1", "2", "3")
+    await mirror.take(*(customer_changed(number, 1) for number in everyone))
+    await mirror.accept(*(customer_changed(number, 2, firstName=f"New {number}") for number in everyone))
+    other = await asyncpg.connect(server.superuser(urlsplit(database).path.removeprefix("/")))
+    await other.execute("set deadlock_timeout = '1h'")
     async with other.transaction():
-        await other.execute("update public.customers set title = 'Ms' where source_id = '2'")
-        running = asyncio.create_task(mirror.drain().run())
-        await workers_waiting(mirror.connection)  # it holds 1 and waits for 2
-        await other.execute("update public.customers set title = 'Ms' where source_id = '1'")
+        await other.execute("update public.customers set title = 'Ms' where source_id = '3'")
+        async with mirror.connection.transaction():
+            await mirror.connection.execute("select from public.customers where source_id = '2' for update")
+            running = asyncio.create_task(mirror.drain().run())
+            await workers_waiting(mirror.connection)  # it holds 1 and waits for 2
+            update = "update public.customers set title = 'Ms' where source_id = '1'"
+            waiting = asyncio.create_task(other.execute(update))
+            await workers_waiting(mirror.connection, count=2)
+        await waiting  # the drain went on to 3, which the other holds
     await other.close()
-    assert await running == Counts(retried=2)
+    assert await running == Counts(retried=3)
     assert all("deadlock detected" in reason for reason in await mirror.events("reason") if reason)
     await settled(mirror)
-    assert await mirror.column("select first_name from public.customers order by 1") == ["A", "B"]
+    assert await mirror.column("select first_name from public.customers order by 1") == ["New 1", "New 2", "New 3"]
 
 
 @both_doors
