@@ -27,7 +27,7 @@ from sync.migrate import migrate
 from sync.recording import load_recording
 from sync.replay import deliveries, replay
 from sync.settings import Settings
-from sync.stack import SECRETS_VARIABLE, make_secret, running
+from sync.stack import LOOPBACK, SECRETS_VARIABLE, make_secret, running
 from sync.status import Status, read_status
 
 INTEGRATION = "vendure"
@@ -92,8 +92,8 @@ async def _run(dsn: str, statement: str) -> list[Any]:
 
 async def _demonstrate(ground: Ground, home: Path, console: Console, *, stay: bool) -> bool:
     recording, secret, port = load_recording(), make_secret(), embedded.free_port()
-    address = f"http://127.0.0.1:{port}"
-    environment = {"DATABASE_URL": ground.dsn, SECRETS_VARIABLE: secret, "MIRROR_PORT": str(port)}
+    address = f"http://{LOOPBACK}:{port}"
+    environment = {"DATABASE_URL": ground.dsn, SECRETS_VARIABLE: secret, "MIRROR_HOST": LOOPBACK, "MIRROR_PORT": str(port)}
     console.print(f"Starting the API at [bold]{address}[/] and the daemon (logs: {home}) …")
     async with running(address, environment, logs=home), connect(ground.dsn) as database:
         started = time.monotonic()

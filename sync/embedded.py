@@ -79,7 +79,7 @@ class EmbeddedPostgres:
     def psql(self) -> str:
         """A command line that opens psql here; it names the password's file instead of the password."""
         passfile = shlex.quote(str(_passfile(self.folder)))
-        return f"PGPASSFILE={passfile} psql -h 127.0.0.1 -p {self.port} -U {OWNER} {DATABASE}"
+        return f"PGPASSFILE={passfile} PGSSLMODE=disable psql -h 127.0.0.1 -p {self.port} -U {OWNER} {DATABASE}"
 
     def stop(self) -> None:
         """Stop using the server; the last user stops it. A second call does nothing."""
@@ -103,7 +103,8 @@ class EmbeddedPostgres:
         self.stop()
 
     def _dsn(self, role: str) -> str:
-        return f"postgresql://{role}:{self._passwords[role]}@127.0.0.1:{self.port}/{DATABASE}"
+        # It speaks no TLS, whatever PGSSLMODE asks of other servers.
+        return f"postgresql://{role}:{self._passwords[role]}@127.0.0.1:{self.port}/{DATABASE}?sslmode=disable"
 
 
 def start(folder: Path) -> EmbeddedPostgres:

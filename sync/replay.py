@@ -39,7 +39,7 @@ async def replay(hooks: list[Hook], endpoint: str, secret: str, *, seed: int, ad
     """Post the hooks, shuffled, with duplicates and a forgery; call `advance` after each. Raise ReplayError."""
     plan = iter(_shuffled(hooks, random.Random(seed)))  # noqa: S311 - a shuffle, no secret
     tally = Tally()
-    async with httpx.AsyncClient(timeout=30) as client:
+    async with httpx.AsyncClient(timeout=30, trust_env=False) as client:
 
         async def deliver() -> None:
             for hook in plan:

@@ -59,7 +59,7 @@ async def print_tracking(console: Console, address: str, documents: Documents) -
     order = max(documents.orders, key=_progress)
     phone = order.shipping_address.phone_number if order.shipping_address else None
     url = f"{address}/orders/{order.code}"
-    async with httpx.AsyncClient(timeout=10) as client:
+    async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
         request = client.build_request("GET", url, params={"phone": phone or ""})
         answer = await client.send(request)
     answer.raise_for_status()

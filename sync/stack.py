@@ -25,7 +25,10 @@ from sync.processes import Process
 from sync.settings import SECRET_PREFIX, Address, Project, Settings, SettingsError
 
 SECRETS_VARIABLE = "VENDURE_HOOK_SECRETS"
+LOOPBACK = "127.0.0.1"
+"""Where what is only for this machine listens, wherever MIRROR_HOST would have the API."""
 START_SECONDS = 30
+LINES_SHOWN = 5
 
 NO_DATABASE = """The environment is not right:
   DATABASE_URL: Environment variable not set. It names the database, as in
@@ -171,8 +174,7 @@ def _require_free(address: str) -> None:
 
 
 async def _wait_until_ready(address: str, api: Process, logs: Path | None) -> None:
-    where = f"see {logs}" if logs else "see above"
-    async with httpx.AsyncClient(base_url=address, timeout=2) as client:
+    async with httpx.AsyncClient(base_url=address, timeout=2, trust_env=False) as client:  # no proxy is asked to reach us
         for _ in range(START_SECONDS * 10):
             try:
                 if (await client.get("/health/ready")).is_success:
@@ -180,9 +182,18 @@ async def _wait_until_ready(address: str, api: Process, logs: Path | None) -> No
             except httpx.TransportError:
                 pass
             if api.has_ended:
-                raise StackError(f"The API does not start: {where}.")
+                raise StackError(f"The API does not start: {_what_it_said(logs)}")
             await asyncio.sleep(0.1)
-    raise StackError(f"The API did not answer at {address} within {START_SECONDS} s: {where}.")
+    raise StackError(f"The API did not answer at {address} within {START_SECONDS} s: {_what_it_said(logs)}")
+
+
+def _what_it_said(logs: Path | None) -> str:
+    """Return the end of the API's log; without one, it said so at the terminal."""
+    if logs is None:
+        return "see above."
+    log = logs / "serve.log"
+    lines = log.read_text(errors="replace").splitlines()[-LINES_SHOWN:] if log.exists() else []
+    return "\n".join([f"this is the end of {log}.", *lines])
 
 
 def _kept_secret(file: Path) -> str:

@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 it failed, and standard error says why; 2 wrong usage or s
 """
 
 import asyncio
+import io
 import sys
 from collections.abc import Awaitable, Callable
 from functools import wraps
@@ -51,6 +52,8 @@ def main() -> None:
 
     Start with `mirror demo`. Settings come from the environment: README.md lists them.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that cannot show a name is no reason to fail
     configure_logs()
 
 

@@ -98,7 +98,7 @@ class Emitter:
     async def run(self) -> None:
         """Send until cancelled."""
         try:
-            async with httpx.AsyncClient(timeout=30) as client, asyncio.TaskGroup() as senders:
+            async with httpx.AsyncClient(timeout=30, trust_env=False) as client, asyncio.TaskGroup() as senders:
                 for _ in range(CONNECTIONS):
                     senders.create_task(self._keep_sending(client))
         finally:

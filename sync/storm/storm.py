@@ -26,7 +26,7 @@ from sync.embedded import OWNER, EmbeddedPostgres
 from sync.migrate import migrate
 from sync.processes import Process
 from sync.settings import Settings
-from sync.stack import SECRETS_VARIABLE, make_secret, running
+from sync.stack import LOOPBACK, SECRETS_VARIABLE, make_secret, running
 from sync.storm.admin_api import PASSWORD, USERNAME
 from sync.storm.admins import Admins
 from sync.storm.emitter import Emitter
@@ -120,7 +120,7 @@ class _Storm:
         self._weather = weather
         self._console = console
         self._secret, self._port = make_secret(), embedded.free_port()
-        self._address = f"http://127.0.0.1:{self._port}"
+        self._address = f"http://{LOOPBACK}:{self._port}"
         faults, seed = weather.faults, weather.seed
         self._shop = Shop(seed)
         self._api = AdminApiServer(self._shop, faults.api, seed=seed)
@@ -133,7 +133,9 @@ class _Storm:
         self._environment = {
             "DATABASE_URL": dsn,
             SECRETS_VARIABLE: self._secret,
+            "MIRROR_HOST": LOOPBACK,
             "MIRROR_PORT": str(self._port),
+            "no_proxy": LOOPBACK,
             "MIRROR_LEASE_SECONDS": "5",
             "MIRROR_POLL_SECONDS": "0.5",
             "VENDURE_API_URL": self._api.url,

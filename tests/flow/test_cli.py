@@ -117,9 +117,22 @@ def up(home: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
         yield process, read_until(process, "Ctrl-C ends it")
 
 
-def test_the_demo_proves_itself_twice(tmp_path: Path) -> None:
-    for _ in range(2):
-        code, output = mirror(tmp_path, "demo", "--exit")
+ODD_ENVIRONMENT = {
+    "MIRROR_HOST": "::1",
+    "HTTP_PROXY": "http://127.0.0.1:9",
+    "ALL_PROXY": "socks5://127.0.0.1:9",
+    "no_proxy": "",
+    "PGSSLMODE": "verify-full",
+    "PGHOST": "db.example.com",
+    "PYTHONIOENCODING": "ascii",
+    "TZ": "Asia/Kathmandu",
+}
+"""Of a machine that is used for other things, too."""
+
+
+def test_the_demo_proves_itself_twice_whatever_the_machine_is_used_for(tmp_path: Path) -> None:
+    for odd in ({}, ODD_ENVIRONMENT):
+        code, output = mirror(tmp_path, "demo", "--exit", **odd)
         found = re.search(r"(\d+) of (\d+) entities equal", output)
         assert found is not None, output
         assert found[1] == found[2], output
@@ -223,6 +236,13 @@ def test_an_api_that_does_not_start_is_not_waited_for(home: Path) -> None:
     assert output.count("VENDURE_HOOK_SECRETS: must be whsec_") == 1
     assert "The API does not start: see above." in output
     assert not is_running(home)
+
+
+def test_a_demo_that_does_not_start_shows_what_its_log_says(tmp_path: Path) -> None:
+    code, output = mirror(tmp_path, "demo", "--exit", MIRROR_TRUSTED_PROXIES="nowhere")
+    assert code == 1
+    assert "MIRROR_TRUSTED_PROXIES: " in output
+    assert str(tmp_path / "demo" / "serve.log") in output
 
 
 def test_migrate_a_second_time_has_nothing_to_do(server: TestServer, bare_database: str, tmp_path: Path) -> None:
