@@ -1,7 +1,7 @@
 """Backfill: read everything that the engine has into the tables, and prove it.
 
-Kind by kind, what names another after that. It is gone on with where it was, whatever ended it; and hooks may arrive
-meanwhile.
+Kind by kind, what names another after that. It is gone on with where it was, whatever ended it, for a day; and hooks
+may arrive meanwhile.
 """
 
 from collections.abc import Callable

@@ -93,7 +93,12 @@ async def _run(dsn: str, statement: str) -> list[Any]:
 async def _demonstrate(ground: Ground, home: Path, console: Console, *, stay: bool) -> bool:
     recording, secret, port = load_recording(), make_secret(), embedded.free_port()
     address = f"http://{LOOPBACK}:{port}"
-    environment = {"DATABASE_URL": ground.dsn, SECRETS_VARIABLE: secret, "MIRROR_HOST": LOOPBACK, "MIRROR_PORT": str(port)}
+    environment = {
+        "DATABASE_URL": ground.dsn,
+        SECRETS_VARIABLE: secret,
+        "MIRROR_HOST": LOOPBACK,
+        "MIRROR_PORT": str(port),
+    }
     console.print(f"Starting the API at [bold]{address}[/] and the daemon (logs: {home}) …")
     async with running(address, environment, logs=home), connect(ground.dsn) as database:
         started = time.monotonic()

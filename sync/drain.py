@@ -12,7 +12,7 @@ nothing.
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 import msgspec
@@ -20,6 +20,7 @@ import structlog
 
 from sync import inbox
 from sync.apart import apply_apart
+from sync.clocks import latest_version, told_too_early
 from sync.database import Database
 from sync.engines.base import Client, Fetch
 from sync.errors import Await, Reject, Retry, Skip
@@ -58,6 +59,11 @@ class _Mapped(msgspec.Struct, frozen=True):
 
     event: Claimed
     records: list[Record]
+
+    @property
+    def version(self) -> datetime:
+        """The latest of what it says."""
+        return max(record.source_version for record in self.records)
 
 
 class _Lane(msgspec.Struct, frozen=True):
@@ -117,7 +123,7 @@ class Drain:
         token = uuid4()
         events = await inbox.claim(self._database, token, limit=self._slice_size, lease=self._lease)
         await self._load_integrations(events)
-        mapped, refused = await self._map(events)
+        mapped, refused = await self._of_now(*await self._map(events))
         return _Slice(token, events, [_lane(lane) for lane in lanes(mapped, lambda m: m.records)], refused)
 
     async def _apply_and_take(self, present: _Slice, stop: asyncio.Event, counts: Counts) -> _Slice | None:
@@ -179,6 +185,15 @@ class Drain:
                 else:
                     mapped.append(_Mapped(event, answer))
         return mapped, refused
+
+    async def _of_now(self, mapped: list[_Mapped], refused: list[Settlement]) -> tuple[list[_Mapped], list[Settlement]]:
+        """Refuse what was read at a time that is still to come, too."""
+        latest = await latest_version(self._database, (m.version for m in mapped))
+        ahead = [m for m in mapped if m.version > latest]
+        if not ahead:
+            return mapped, refused
+        early = [Settlement(m.event.id, "dead", told_too_early(m.version)) for m in ahead]
+        return [m for m in mapped if m.version <= latest], refused + early
 
     def _records(self, event: Claimed) -> list[Record]:
         shop = self._shops.get(event.integration_id)

@@ -115,7 +115,7 @@ def start(folder: Path) -> EmbeddedPostgres:
     """
     folder = folder.absolute()
     with _explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        _make(folder)
         with _turn(folder):
             cluster = _Cluster.of(folder)
             cluster.create_if_missing()
@@ -242,6 +242,15 @@ class _Cluster:
         self.account.run([_programs() / program, *arguments], cwd=self.folder, stdin=stdin)
 
 
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EmbeddedPostgresError(
+            f"The folder {folder} cannot be made: {error.strerror}. Choose another one: MIRROR_HOME."
+        ) from error
+
+
 @contextmanager
 def _explained(folder: Path) -> Iterator[None]:
     """Turn what the system and Postgres' programs say into our own error."""
@@ -250,7 +259,7 @@ def _explained(folder: Path) -> Iterator[None]:
     except PermissionError as error:
         raise EmbeddedPostgresError(
             f"{error.filename or folder} belongs to another user. Start as the user who created {folder}, "
-            "or choose another folder."
+            "or choose another folder: MIRROR_HOME."
         ) from error
     except CommandError as error:
         raise EmbeddedPostgresError(str(error)) from error

@@ -197,6 +197,7 @@ class Passes:
     async def _listed(self, entity: Entity, position: str | None, since: datetime | None) -> AsyncIterator[Sweep]:
         while True:
             swept = await self._engine.sweep(entity, position=position, since=since, limit=SLICE_SIZE)
+            await self._run.require_present(swept.read_at)
             yield swept
             if swept.position is None:
                 return
@@ -217,6 +218,7 @@ class Passes:
     async def _made_ready(self, part: Slice, answers: list[Answer]) -> _Ready:
         """Make what is to be written ready to be sent."""
         records = [record for answer in answers for record in answer.records] if self._fix else []
+        await self._run.require_present(*(record.source_version for record in records))
         ready: list[_Lane] = []
         for lane in lanes(records, lambda record: [record]):
             ready.append(_Lane(lane, self._run.encoded(lane)))

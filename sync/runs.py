@@ -16,9 +16,10 @@ import msgspec
 import structlog
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
+from sync.clocks import latest_version, told_too_early
 from sync.database import Database
 from sync.deadline import within
-from sync.errors import Await, Retry, SyncError
+from sync.errors import Await, Reject, Retry, SyncError
 from sync.records import Entity, Record
 from sync.slices import newest_records
 
@@ -187,6 +188,13 @@ class Run:
     async def write(self, part: Slice, records: str = "") -> Receipt:
         """Write records, look at what stands there then, and leave a receipt: all or nothing."""
         return await self._ask("write_slice", Receipt, **self._held, p_slice=_encoded(part), p_records=records or None)
+
+    async def require_present(self, *versions: datetime) -> None:
+        """Raise Reject if the engine told anything of a moment that is still to come."""
+        latest = await _patient(lambda: latest_version(self._database, versions))
+        for version in versions:
+            if version > latest:
+                raise Reject(told_too_early(version))
 
     async def rewind(self, entity: Entity, number: int) -> None:
         """Let the slices from this one on be read again."""

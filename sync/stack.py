@@ -174,7 +174,9 @@ def _require_free(address: str) -> None:
 
 
 async def _wait_until_ready(address: str, api: Process, logs: Path | None) -> None:
-    async with httpx.AsyncClient(base_url=address, timeout=2, trust_env=False) as client:  # no proxy is asked to reach us
+    async with httpx.AsyncClient(
+        base_url=address, timeout=2, trust_env=False
+    ) as client:  # no proxy is asked to reach us
         for _ in range(START_SECONDS * 10):
             try:
                 if (await client.get("/health/ready")).is_success:

@@ -47,16 +47,18 @@ begin
     set state = 'incomplete', reason = 'the process that had it in hand died', finished_at = now(), claimed_by = null
     where r.id = v_present.id;
 
-    -- The backfill that was not finished goes on where it was.
+    -- The backfill that was not finished goes on where it was; but not after so long that its receipts, of slices that nobody
+    -- would read again, prove nothing of today. Begun anew, it fetches only what differs.
     select r.id into v_run_id
     from (
-        select l.id, l.state, l.options
+        select l.id, l.state, l.options, l.created_at
         from mirror.sync_runs as l
         where l.integration_id = p_integration_id and l.kind = 'backfill'
         order by l.id desc
         limit 1
     ) as r
-    where p_kind = 'backfill' and not p_restart and r.state = 'incomplete' and r.options = v_options;
+    where p_kind = 'backfill' and not p_restart and r.state = 'incomplete' and r.options = v_options
+        and r.created_at > now() - interval '1 day';
     if v_run_id is not null then
         update mirror.sync_runs as r
         set
@@ -82,8 +84,8 @@ end
 $$;
 
 comment on function mirror.begin_run(uuid, text, json, uuid, double precision, boolean) is
-'Begins a run, or goes on with the backfill of the same options that was not finished: {"run_id", "cursors"}. While another '
-'run of the integration is in hand, it only says so: {"busy": its kind, "seconds": until its claim lapses}.';
+'Begins a run, or goes on with the backfill of the same options that was begun within a day and not finished: {"run_id", '
+'"cursors"}. While another run of the integration is in hand, it only says so: {"busy": its kind, "seconds": until its claim lapses}.';
 revoke execute on function mirror.begin_run(uuid, text, json, uuid, double precision, boolean) from public;
 grant execute on function mirror.begin_run(uuid, text, json, uuid, double precision, boolean) to service_role;
 

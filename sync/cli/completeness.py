@@ -47,7 +47,8 @@ def backfill(
     """Read all that an engine has into the tables, and prove it.
 
     INTEGRATION is its slug, as in `mirror backfill vendure`. Safe beside live hooks: a newer hook always wins. Ended
-    by Ctrl-C or otherwise, the same command goes on where it was. Exit code 0 only if every receipt agrees with what
+    by Ctrl-C or otherwise, the same command goes on where it was, for a day; after that it begins anew, and fetches
+    only what differs. Exit code 0 only if every receipt agrees with what
     the engine counts; otherwise it says what differs, and why.
     """
 

@@ -346,6 +346,7 @@ SERVICE_FUNCTIONS = (
     "mirror.prune_runs",
     "mirror.queue_commands",
     "mirror.queue_invoices",
+    "mirror.read_clock",
     "mirror.read_cursor",
     "mirror.read_customers",
     "mirror.read_differing",

@@ -8,13 +8,15 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
+import pytest
 from rich.console import Console
 
+from sync.errors import Retry
 from sync.progress import print_reconciled
 from sync.reconcile import Reconciling
 from tests.engine import Shop, ShopClient
 from tests.factory import customer_document, order_document
-from tests.flow.runs import EventfulClient, fill, heal, hook, live, look, open_shop
+from tests.flow.runs import EventfulClient, assert_equal, fill, heal, hook, live, look, open_shop
 from tests.flow.test_reconcile import RUNS, Blind, filled
 from tests.mirror import Mirror
 
@@ -73,6 +75,27 @@ async def test_a_full_one_that_was_cut_off_is_due_again_within_the_hour(mirror: 
     assert await mirror.column(DUE) == []
     await pass_by(mirror, "61 minutes")
     assert await mirror.column(DUE) == ["true"]
+
+
+@pytest.mark.parametrize(("later", "runs"), [("23 hours", 1), ("25 hours", 2)])
+async def test_a_backfill_of_days_ago_proves_nothing_of_today_and_is_begun_anew(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch, later: str, runs: int
+) -> None:
+    monkeypatch.setattr("sync.passes.SLICE_SIZE", 2)
+    shop = open_shop(customers=1, orders=6)
+
+    async def go_away(name: str, number: int) -> None:
+        if name == "sweep" and number == 4:  # one slice of customers and two of orders have their receipts
+            raise Retry("the engine is away")
+
+    with pytest.raises(Retry):
+        await fill(mirror, shop, EventfulClient(shop, go_away))
+    await pass_by(mirror, later)
+    shop.edit("order", "1", state="Shipped")  # its hook is lost
+    assert (await fill(mirror, shop)).ending.state == "complete"
+    assert len(await mirror.column(RUNS)) == runs
+    if runs == 2:
+        await assert_equal(mirror, shop)
 
 
 async def test_a_full_one_that_was_killed_is_due_again_within_the_hour(mirror: Mirror) -> None:
