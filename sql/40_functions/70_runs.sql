@@ -85,7 +85,8 @@ $$;
 
 comment on function mirror.begin_run(uuid, text, json, uuid, double precision, boolean) is
 'Begins a run, or goes on with the backfill of the same options that was begun within a day and not finished: {"run_id", '
-'"cursors"}. While another run of the integration is in hand, it only says so: {"busy": its kind, "seconds": until its claim lapses}.';
+'"cursors"}. While another run of the integration is in hand, it only says so: {"busy": its kind, "seconds": until its claim '
+'lapses}.';
 revoke execute on function mirror.begin_run(uuid, text, json, uuid, double precision, boolean) from public;
 grant execute on function mirror.begin_run(uuid, text, json, uuid, double precision, boolean) to service_role;
 
