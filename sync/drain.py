@@ -25,6 +25,7 @@ from sync.database import Database
 from sync.engines.base import Client, Fetch
 from sync.errors import Await, Reject, Retry, Skip
 from sync.fetching import Fetching, Shop
+from sync.growth import Growth
 from sync.inbox import Claimed, Settlement
 from sync.records import Record
 from sync.slices import lanes, newest_records
@@ -100,6 +101,7 @@ class Drain:
         self._slice_size = slice_size
         self._lease = lease
         self._shops: dict[UUID, Shop] = {}
+        self._growth = Growth(database)
 
     async def run(self, stop: asyncio.Event | None = None) -> Counts:
         """Apply slices until nothing is due, or, after the slice in hand, until `stop` is set."""
@@ -150,6 +152,7 @@ class Drain:
         applying = (self._apply(taken.token, lane, counts) for lane in taken.lanes)
         for failed in filter(None, await asyncio.gather(*applying, return_exceptions=True)):
             raise failed
+        await self._growth.note(len(taken.events))
 
     async def _give_back(self, taking: "asyncio.Task[_Slice]") -> None:
         """Let others have a slice at once that nobody will apply here. If that fails, its lease lapses."""

@@ -152,9 +152,9 @@ class Passes:
                     before = written[-1] if written else None
                     written.append(asyncio.create_task(self._write(ready, before)))
                     if len(written) == WRITTEN_AT_ONCE:
-                        self._progress.wrote(await written.popleft())
+                        await self._note(await written.popleft())
             while written:
-                self._progress.wrote(await written.popleft())
+                await self._note(await written.popleft())
         except asyncio.CancelledError:
             for task in written:
                 task.cancel()
@@ -241,6 +241,10 @@ class Passes:
             return await self._run.write(ready.part, rest)
         except (Reject, Await):
             return await self._run.write((await self._without_refused(ready)).part)
+
+    async def _note(self, receipt: Receipt) -> None:
+        self._progress.wrote(receipt)
+        await self._run.growth.note(receipt.written)
 
     async def _apply(self, lane: _Lane) -> None:
         async with self._writers:

@@ -20,6 +20,7 @@ from sync.clocks import latest_version, told_too_early
 from sync.database import Database
 from sync.deadline import within
 from sync.errors import Await, Reject, Retry, SyncError
+from sync.growth import Growth
 from sync.records import Entity, Record
 from sync.slices import newest_records
 
@@ -172,6 +173,7 @@ class Run:
         self._run = {"p_run_id": begun.run_id}
         self._held = {**self._run, "p_claim": claim}
         self.cursors = {cursor.entity: cursor for cursor in begun.cursors}
+        self.growth = Growth(database)
 
     async def compare(self, part: Slice) -> list[Found]:
         """Return what is not here as the slice lists it."""

@@ -240,6 +240,7 @@ SERVICE_FUNCTIONS = (
     "mirror.acting_role",
     "mirror.activate_customers",
     "mirror.add_order_events",
+    "mirror.analyze_grown",
     "mirror.apply_apart",
     "mirror.apply_events",
     "mirror.apply_records",

@@ -352,8 +352,8 @@ async def test_every_table_has_row_security_for_its_owner_too_and_every_view_ask
 
 async def test_few_run_with_their_owner_s_rights_and_no_function_with_its_caller_s_path(dsn: str) -> None:
     definers = [
-        "mirror.audit", "mirror.audit_consent", "mirror.audit_event", "mirror.note_hand_edit", "mirror.note_part_edit",
-        "mirror.pending_migrations",
+        "mirror.analyze_grown", "mirror.audit", "mirror.audit_consent", "mirror.audit_event", "mirror.note_hand_edit",
+        "mirror.note_part_edit", "mirror.pending_migrations",
     ]  # fmt: skip
     assert [row[0] for row in await fetch(dsn, DEFINERS)] == definers
     assert await fetch(dsn, WITHOUT_PATH) == []

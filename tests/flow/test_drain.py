@@ -130,7 +130,8 @@ async def test_a_poison_costs_its_slice_at_most_as_many_calls_as_its_logarithm(
     poisoned = {"lines": [line("1", quantity=-1)]}
     await mirror.accept(*(order_changed(str(n), 1) for n in range(size)))
     await drain.drain_slice()
-    assert counted.called == ["claim_events", "list_integrations", "apply_events"]
+    assert counted.called[:3] == ["claim_events", "list_integrations", "apply_events"]
+    assert set(counted.called[3:]) <= {"analyze_grown"}
     counted.called.clear()
     await mirror.accept(*(order_changed(str(n), 2, **poisoned if n in positions else {}) for n in range(size)))
     _, counts = await drain.drain_slice()
