@@ -7,7 +7,6 @@ look: `app.state.stopping` is set then. docs/decisions/0022 says why it is done 
 """
 
 import asyncio
-import gc
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -20,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from api.app import create_app
 from api.edge.connections import bounded
 from api.sockets import BACKLOG, address_of, listening_socket
+from sync.garbage import spare_what_is_loaded
 from sync.settings import Settings
 
 LINGER_SECONDS = 3.0
@@ -29,9 +29,6 @@ GRACE_SECONDS = 12
 """Requests in hand that are not done by then are cut off."""
 
 IDLE_SECONDS = 30
-
-COLLECT_AFTER = (10_000, 20, 100)
-"""Objects more than before until the youngest are looked at; how often that until the older are; and until all are."""
 
 
 async def serve(settings: Settings, *, stop: asyncio.Event, listening: Callable[[str], None]) -> None:
@@ -50,16 +47,9 @@ async def serve_app(
     app.state["stopping"] = stop
     with listening_socket(host, port) as bound:
         async with _opened(app):
-            _keep_out_of_collections()
+            spare_what_is_loaded()
             server = _Server(_config(app, stop), stop=stop, listening=lambda: listening(address_of(bound)))
             await server.serve(sockets=[bound])
-
-
-def _keep_out_of_collections() -> None:
-    """Let the garbage collector look at what requests make, and hardly ever at what was loaded: that takes 0.1 s."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*COLLECT_AFTER)
 
 
 class _Server(uvicorn.Server):

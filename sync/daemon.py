@@ -23,6 +23,7 @@ from sync.deliver import Deliver
 from sync.drain import Drain
 from sync.engines.base import Client
 from sync.errors import Reject, Retry
+from sync.garbage import spare_what_is_loaded
 from sync.lexoffice.api import Lexoffice
 from sync.lexoffice.api import connect as connect_lexoffice
 from sync.lexoffice.push import Push
@@ -39,6 +40,7 @@ WAIT_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 async def work(address: Address, settings: Settings) -> None:
     """Run until SIGTERM or SIGINT."""
     stop = asyncio.Event()
+    spare_what_is_loaded()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)

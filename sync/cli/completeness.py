@@ -14,6 +14,7 @@ from sync.backfill import backfill as run_backfill
 from sync.cli.command import Failed, ask, command, console
 from sync.database import connect
 from sync.errors import Reject, Retry
+from sync.garbage import spare_what_is_loaded
 from sync.progress import Bar, print_backfilled, print_reconciled
 from sync.reconcile import Reconciled
 from sync.reconcile import reconcile as run_reconcile
@@ -62,6 +63,7 @@ def backfill(
                 )  # fmt: skip
 
     with existing_database(settings) as address, _cut_off(BACKFILL_KEPT):
+        spare_what_is_loaded()
         filled = interrupts.run(fill(address))
     print_backfilled(console, filled)
     if filled.ending.state != "complete":
@@ -105,6 +107,7 @@ def reconcile(  # noqa: PLR0913 - as many as there are options
                 )  # fmt: skip
 
     with existing_database(settings) as address, _cut_off(RECONCILE_KEPT):
+        spare_what_is_loaded()
         reconciled = interrupts.run(compare(address))
     print_reconciled(console, reconciled, fix=fix)
     if reconciled.ending.state != "complete":
