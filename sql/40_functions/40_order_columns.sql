@@ -35,7 +35,8 @@ create type mirror.written_orders as (
     source_id text [],
     source_version timestamptz [],
     currency text [],
-    is_new boolean []
+    is_new boolean [],
+    customer_id uuid []
 );
 comment on type mirror.written_orders is
 'The orders that a call of upsert_orders wrote: what their parts take from them, so that nobody looks them up again.';

@@ -45,7 +45,7 @@ create type mirror.order_event_columns as (
 create function mirror.replace_payments(
     p_store_id uuid,
     p_source public.commerce_engine,
-    p_orders uuid[],
+    p_written mirror.written_orders,
     p_payments mirror.payment_columns,
     p_alone text[]
 ) returns void
@@ -59,23 +59,24 @@ begin
         shop_state, shop_failure_reason
     )
     select
-        p_store_id, o.id, o.customer_id, p_source, r.source_id, o.source_version, r.transaction_id, a.id, r.method,
-        r.amount, o.currency, r.status, r.failure_reason, r.initiated_at, r.amount, o.currency, r.status,
-        r.source_status, r.failure_reason
-    from unnest(
-        p_payments.order_source_id, p_payments.source_id, p_payments.method, p_payments.amount, p_payments.status,
-        p_payments.source_status, p_payments.transaction_id, p_payments.failure_reason, p_payments.initiated_at
-    ) as r (
-        order_source_id, source_id, method, amount, status, source_status, transaction_id, failure_reason, initiated_at
-    )
-    cross join lateral (
-        select k.id, k.customer_id, k.source_version, k.currency
-        from public.customer_orders_summary as k
-        where k.store_id = p_store_id and k.source = p_source and k.source_id = r.order_source_id
-        offset 0 -- one look-up each, see mirror.replace_order_items
-    ) as o
-    left join unnest(p_alone) as a (id) on a.id = r.transaction_id
-    where (o.id in (select w.id from unnest(p_orders) as w (id))) is true -- hashed; `= any` compares with each
+        p_store_id, l.order_id, l.customer_id, p_source, l.source_id, l.source_version, l.transaction_id, a.id, l.method,
+        l.amount, l.currency, l.status, l.failure_reason, l.initiated_at, l.amount, l.currency, l.status,
+        l.source_status, l.failure_reason
+    from (
+        select r.*, w.id as order_id, w.source_version, w.currency, w.customer_id
+        from unnest(
+            p_payments.order_source_id, p_payments.source_id, p_payments.method, p_payments.amount, p_payments.status,
+            p_payments.source_status, p_payments.transaction_id, p_payments.failure_reason, p_payments.initiated_at
+        ) as r (
+            order_source_id, source_id, method, amount, status, source_status, transaction_id, failure_reason, initiated_at
+        )
+        full join unnest(
+            p_written.id, p_written.source_id, p_written.source_version, p_written.currency, p_written.customer_id
+        ) as w (id, order_source_id, source_version, currency, customer_id) on w.order_source_id = r.order_source_id
+        offset 0 -- hashed, see mirror.replace_order_items
+    ) as l
+    left join unnest(p_alone) as a (id) on a.id = l.transaction_id
+    where l.order_id is not null and l.source_id is not null
     on conflict (order_summary_id, source, source_id) do update set
         customer_id = excluded.customer_id,
         source_version = excluded.source_version,
@@ -97,15 +98,15 @@ end
 $$;
 
 comment on function mirror.replace_payments(
-    uuid, public.commerce_engine, uuid[], mirror.payment_columns, text[]
+    uuid, public.commerce_engine, mirror.written_orders, mirror.payment_columns, text[]
 ) is
-'Writes what the shop says of the payments of the orders p_orders, at the orders'' versions: part of record_money. p_alone: of '
+'Writes what the shop says of the payments of the orders p_written, at the orders'' versions: part of record_money. p_alone: of '
 'mirror.payments_alone.';
 revoke execute on function mirror.replace_payments(
-    uuid, public.commerce_engine, uuid[], mirror.payment_columns, text[]
+    uuid, public.commerce_engine, mirror.written_orders, mirror.payment_columns, text[]
 ) from public;
 grant execute on function mirror.replace_payments(
-    uuid, public.commerce_engine, uuid[], mirror.payment_columns, text[]
+    uuid, public.commerce_engine, mirror.written_orders, mirror.payment_columns, text[]
 ) to service_role;
 
 create function mirror.payments_alone(p_store_id uuid, p_ids text[]) returns text[]
@@ -188,8 +189,7 @@ to service_role;
 
 create function mirror.replace_fulfillments(
     p_store_id uuid,
-    p_source public.commerce_engine,
-    p_orders uuid[],
+    p_written mirror.written_orders,
     p_fulfillments mirror.fulfillment_columns
 ) returns void
 language plpgsql
@@ -200,19 +200,19 @@ begin
         store_id, order_summary_id, source_id, source_version, state, method, tracking_number, lines, fulfilled_at
     )
     select
-        p_store_id, o.id, r.source_id, o.source_version, r.state, r.method, r.tracking_number,
-        coalesce(r.lines::jsonb, '[]'), r.fulfilled_at
-    from unnest(
-        p_fulfillments.order_source_id, p_fulfillments.source_id, p_fulfillments.state, p_fulfillments.method,
-        p_fulfillments.tracking_number, p_fulfillments.lines, p_fulfillments.fulfilled_at
-    ) as r (order_source_id, source_id, state, method, tracking_number, lines, fulfilled_at)
-    cross join lateral (
-        select k.id, k.source_version
-        from public.customer_orders_summary as k
-        where k.store_id = p_store_id and k.source = p_source and k.source_id = r.order_source_id
+        p_store_id, l.order_id, l.source_id, l.source_version, l.state, l.method, l.tracking_number,
+        coalesce(l.lines::jsonb, '[]'), l.fulfilled_at
+    from (
+        select r.*, w.id as order_id, w.source_version
+        from unnest(
+            p_fulfillments.order_source_id, p_fulfillments.source_id, p_fulfillments.state, p_fulfillments.method,
+            p_fulfillments.tracking_number, p_fulfillments.lines, p_fulfillments.fulfilled_at
+        ) as r (order_source_id, source_id, state, method, tracking_number, lines, fulfilled_at)
+        full join unnest(p_written.id, p_written.source_id, p_written.source_version)
+            as w (id, order_source_id, source_version) on w.order_source_id = r.order_source_id
         offset 0
-    ) as o
-    where (o.id in (select w.id from unnest(p_orders) as w (id))) is true
+    ) as l
+    where l.order_id is not null and l.source_id is not null
     on conflict (order_summary_id, source_id) do update set
         source_version = excluded.source_version,
         state = excluded.state,
@@ -224,17 +224,16 @@ begin
 end
 $$;
 
-comment on function mirror.replace_fulfillments(uuid, public.commerce_engine, uuid[], mirror.fulfillment_columns) is
-'Writes the fulfilments of the orders p_orders, at the orders'' versions: part of record_money.';
-revoke execute on function mirror.replace_fulfillments(uuid, public.commerce_engine, uuid[], mirror.fulfillment_columns)
+comment on function mirror.replace_fulfillments(uuid, mirror.written_orders, mirror.fulfillment_columns) is
+'Writes the fulfilments of the orders p_written, at the orders'' versions: part of record_money.';
+revoke execute on function mirror.replace_fulfillments(uuid, mirror.written_orders, mirror.fulfillment_columns)
 from public;
-grant execute on function mirror.replace_fulfillments(uuid, public.commerce_engine, uuid[], mirror.fulfillment_columns)
+grant execute on function mirror.replace_fulfillments(uuid, mirror.written_orders, mirror.fulfillment_columns)
 to service_role;
 
 create function mirror.add_order_events(
     p_store_id uuid,
-    p_source public.commerce_engine,
-    p_orders uuid[],
+    p_written mirror.written_orders,
     p_events mirror.order_event_columns
 ) returns void
 language plpgsql
@@ -242,17 +241,17 @@ set search_path = ''
 as $$
 begin
     insert into public.order_events as e (store_id, order_summary_id, source_id, from_state, to_state, changed_at)
-    select p_store_id, o.id, r.source_id, r.from_state, r.to_state, r.changed_at
-    from unnest(
-        p_events.order_source_id, p_events.source_id, p_events.from_state, p_events.to_state, p_events.changed_at
-    ) as r (order_source_id, source_id, from_state, to_state, changed_at)
-    cross join lateral (
-        select k.id
-        from public.customer_orders_summary as k
-        where k.store_id = p_store_id and k.source = p_source and k.source_id = r.order_source_id
+    select p_store_id, l.order_id, l.source_id, l.from_state, l.to_state, l.changed_at
+    from (
+        select r.*, w.id as order_id
+        from unnest(
+            p_events.order_source_id, p_events.source_id, p_events.from_state, p_events.to_state, p_events.changed_at
+        ) as r (order_source_id, source_id, from_state, to_state, changed_at)
+        full join unnest(p_written.id, p_written.source_id) as w (id, order_source_id)
+            on w.order_source_id = r.order_source_id
         offset 0
-    ) as o
-    where (o.id in (select w.id from unnest(p_orders) as w (id))) is true
+    ) as l
+    where l.order_id is not null and l.source_id is not null
     on conflict (order_summary_id, source_id) do update set
         from_state = excluded.from_state,
         to_state = excluded.to_state,
@@ -261,11 +260,11 @@ begin
 end
 $$;
 
-comment on function mirror.add_order_events(uuid, public.commerce_engine, uuid[], mirror.order_event_columns) is
-'Writes the history of states of the orders p_orders: part of record_money.';
-revoke execute on function mirror.add_order_events(uuid, public.commerce_engine, uuid[], mirror.order_event_columns)
+comment on function mirror.add_order_events(uuid, mirror.written_orders, mirror.order_event_columns) is
+'Writes the history of states of the orders p_written: part of record_money.';
+revoke execute on function mirror.add_order_events(uuid, mirror.written_orders, mirror.order_event_columns)
 from public;
-grant execute on function mirror.add_order_events(uuid, public.commerce_engine, uuid[], mirror.order_event_columns)
+grant execute on function mirror.add_order_events(uuid, mirror.written_orders, mirror.order_event_columns)
 to service_role;
 
 create function mirror.remove_untold_money(
@@ -308,7 +307,7 @@ to service_role;
 create function mirror.record_money(
     p_store_id uuid,
     p_source public.commerce_engine,
-    p_orders uuid[],
+    p_written mirror.written_orders,
     p_records jsonb
 ) returns void
 language plpgsql
@@ -333,11 +332,14 @@ begin
     -- Orders of which something was told before.
     v_known := array(
         select o.id
-        from unnest(p_orders) as o (id)
+        from unnest(p_written.id, p_written.is_new) as o (id, is_new)
         where
-            exists (select from public.payments as p where p.order_summary_id = o.id)
-            or exists (select from public.order_events as e where e.order_summary_id = o.id)
-            or exists (select from public.fulfillments as f where f.order_summary_id = o.id)
+            not o.is_new
+            and (
+                exists (select from public.payments as p where p.order_summary_id = o.id)
+                or exists (select from public.order_events as e where e.order_summary_id = o.id)
+                or exists (select from public.fulfillments as f where f.order_summary_id = o.id)
+            )
     );
     if cardinality(v_named) > 0 then
         perform mirror.lock_provider_payments(p_store_id, v_named);
@@ -351,10 +353,10 @@ begin
         select p.provider_payment_id
         from public.payments as p
         where p.order_summary_id = any(v_known) and p.provider_payment_id is not null
-    ) || mirror.provider_payments_of(p_store_id, p_orders);
+    ) || mirror.provider_payments_of(p_store_id, p_written.id);
 
     if cardinality(v_payments.source_id) > 0 then
-        perform mirror.replace_payments(p_store_id, p_source, p_orders, v_payments, v_alone);
+        perform mirror.replace_payments(p_store_id, p_source, p_written, v_payments, v_alone);
         v_met := v_met || array( -- what was here already and has another id by now
             select p.transaction_id
             from public.payments as p
@@ -364,13 +366,13 @@ begin
         );
     end if;
     if cardinality(v_refunds.source_id) > 0 then
-        perform mirror.replace_refunds(p_store_id, p_source, p_orders, v_refunds);
+        perform mirror.replace_refunds(p_store_id, p_source, p_written.id, v_refunds);
     end if;
     if cardinality(v_fulfillments.source_id) > 0 then
-        perform mirror.replace_fulfillments(p_store_id, p_source, p_orders, v_fulfillments);
+        perform mirror.replace_fulfillments(p_store_id, p_written, v_fulfillments);
     end if;
     if cardinality(v_events.source_id) > 0 then
-        perform mirror.add_order_events(p_store_id, p_source, p_orders, v_events);
+        perform mirror.add_order_events(p_store_id, p_written, v_events);
     end if;
     if cardinality(v_known) > 0 then
         perform mirror.remove_untold_money(p_source, v_known, v_events);
@@ -380,7 +382,7 @@ begin
             select p.id
             from public.payments as p
             where
-                p.order_summary_id = any(p_orders)
+                p.order_summary_id = any(p_written.id)
                 and (p.amount_refunded <> 0 or exists (select from public.refunds as f where f.payment_id = p.id))
         ));
     end if;
@@ -395,27 +397,27 @@ begin
     end if;
     if exists (select from public.invoices as i where i.store_id = p_store_id) then
         perform mirror.link_invoices(p_store_id, array(
-            select i.id from public.invoices as i where i.order_summary_id = any(p_orders)
+            select i.id from public.invoices as i where i.order_summary_id = any(p_written.id)
             union
             select i.id from public.invoices as i where i.store_id = p_store_id and i.payment_source_id = any(v_named || v_met)
             union
             select i.id
             from public.customer_orders_summary as o
             inner join public.invoices as i on i.store_id = p_store_id and i.order_code = o.order_code
-            where o.id = any(p_orders)
+            where o.id = any(p_written.id)
             union
             select i.id
             from public.customer_orders_summary as o
             inner join public.invoices as i on i.store_id = p_store_id and i.order_source_id = o.source_id
-            where o.id = any(p_orders)
+            where o.id = any(p_written.id)
         ));
     end if;
 end
 $$;
 
-comment on function mirror.record_money(uuid, public.commerce_engine, uuid[], jsonb) is
-'Makes payments, refunds, fulfilments and the history of states what the orders p_orders tell of them: part of upsert_orders. '
+comment on function mirror.record_money(uuid, public.commerce_engine, mirror.written_orders, jsonb) is
+'Makes payments, refunds, fulfilments and the history of states what the orders p_written tell of them: part of upsert_orders. '
 'p_records: {"payments": {column: [..]}, "refunds", "fulfillments", "order_events"} with the columns of '
 'mirror.payment_columns, mirror.refund_columns, mirror.fulfillment_columns and mirror.order_event_columns.';
-revoke execute on function mirror.record_money(uuid, public.commerce_engine, uuid[], jsonb) from public;
-grant execute on function mirror.record_money(uuid, public.commerce_engine, uuid[], jsonb) to service_role;
+revoke execute on function mirror.record_money(uuid, public.commerce_engine, mirror.written_orders, jsonb) from public;
+grant execute on function mirror.record_money(uuid, public.commerce_engine, mirror.written_orders, jsonb) to service_role;

@@ -109,10 +109,10 @@ begin
             -- A deletion that is newer than this state stands: a late update cannot resurrect.
             deleted_at = case when o.deleted_at > excluded.source_version then o.deleted_at end
         where o.source_version < excluded.source_version
-        returning o.id, o.source_id, o.source_version, o.currency, o.xmax = 0 as is_new
+        returning o.id, o.source_id, o.source_version, o.currency, o.xmax = 0 as is_new, o.customer_id
     )
     select array_agg(w.id), array_agg(w.source_id), array_agg(w.source_version), array_agg(w.currency::text),
-        array_agg(w.is_new)
+        array_agg(w.is_new), array_agg(w.customer_id)
     into v_written
     from written as w;
 
@@ -124,7 +124,7 @@ begin
     perform mirror.record_delivery(
         v_store_id, v_source, v_written, v_orders, jsonb_populate_record(null::mirror.stage_columns, p_records -> 'stages')
     );
-    perform mirror.record_money(v_store_id, v_source, v_written.id, p_records);
+    perform mirror.record_money(v_store_id, v_source, v_written, p_records);
     -- Most stores batch no order but those with a pre-order among their lines.
     if true = any(v_items.is_pre_order) or exists (
         select from public.stores as s where s.id = v_store_id and s.batches_all_orders
