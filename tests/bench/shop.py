@@ -55,8 +55,9 @@ def _email(customer: int) -> str:
 
 @cache
 def _order() -> str:
-    """Return the first recorded order with two lines and both addresses: about 3 kB."""
-    return json.dumps(next(data for data in _documents("order.changed") if _is_typical(data)))
+    """Return the first recorded order with two lines and both addresses, about 3 kB, paid at once as nearly all are."""
+    order = next(data for data in _documents("order.changed") if _is_typical(data))
+    return json.dumps({**order, "payments": order["payments"][-1:]})
 
 
 def _is_typical(data: dict[str, Any]) -> bool:
