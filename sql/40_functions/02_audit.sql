@@ -138,3 +138,18 @@ $$;
 comment on function mirror.refuse_emptying() is
 'Trigger: keeps a table from being emptied, as Studio does with all rows chosen. No row''s own trigger would notice.';
 revoke execute on function mirror.refuse_emptying() from public;
+
+create function mirror.refuse_view_change() returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+    raise exception '% is a view and is not edited.', tg_table_name
+    using errcode = 'restrict_violation', hint = tg_argv[0];
+end
+$$;
+
+comment on function mirror.refuse_view_change() is
+'Trigger: a view that joins is not edited. Without it Postgres says so before it looks whether somebody may try, and the Data API '
+'answers 500. Its argument is what to do instead.';
+revoke execute on function mirror.refuse_view_change() from public;

@@ -69,7 +69,9 @@ as $$
 begin
     if not exists (select from public.customers as c where c.id = update_customer_statistics.customer_id) then
         raise exception 'There is no customer with the id %.', update_customer_statistics.customer_id
-        using errcode = 'no_data_found', hint = 'Take it from the column id of customers.';
+        using
+            errcode = 'PT404', -- which the Data API answers 404
+            hint = 'Take it from the column id of customers.';
     end if;
     perform mirror.refresh_customer_statistics(array[update_customer_statistics.customer_id]);
 end

@@ -15,8 +15,14 @@ begin
     end if;
 
     if tg_op = 'INSERT' then
-        new.order_count := 0;
-        new.is_ready := false;
+        -- An upsert of a row that is there comes by here first, with what it read.
+        if not exists (
+            select from public.import_batches as b
+            where b.id = new.id or (b.store_id, b.batch_number) = (new.store_id, new.batch_number)
+        ) then
+            new.order_count := 0;
+            new.is_ready := false;
+        end if;
     elsif new.store_id <> old.store_id then
         raise exception 'Batch % stays with its store.', old.batch_number
         using errcode = 'check_violation', hint = 'Open a batch for the other store.';

@@ -191,7 +191,7 @@ begin
         raise exception 'There % with the code %.',
             case cardinality(v_found) when 0 then 'is no order' else 'are orders of several stores' end, v_code
         using
-            errcode = 'no_data_found',
+            errcode = 'PT404', -- which the Data API answers 404
             hint = 'Take the code from customer_orders_summary.order_code, or edit the row of order_delivery_status.';
     end if;
 

@@ -75,7 +75,9 @@ begin
     where b.id = batch_uuid;
     if not found then
         raise exception 'There is no batch with the id %.', batch_uuid
-        using errcode = 'no_data_found', hint = 'Take it from the column id of import_batches.';
+        using
+            errcode = 'PT404', -- which the Data API answers 404
+            hint = 'Take it from the column id of import_batches.';
     end if;
 end
 $$;

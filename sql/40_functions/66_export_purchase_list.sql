@@ -9,7 +9,9 @@ begin
     select b.store_id into v_store_id from public.import_batches as b where b.id = batch_uuid for no key update;
     if not found then
         raise exception 'There is no batch with the id %.', batch_uuid
-        using errcode = 'no_data_found', hint = 'Take it from the column id of import_batches.';
+        using
+            errcode = 'PT404', -- which the Data API answers 404
+            hint = 'Take it from the column id of import_batches.';
     end if;
     select coalesce(max(l.export_number), 0) + 1 into v_export
     from public.supplier_purchase_lists as l

@@ -457,6 +457,7 @@ TRIGGER_FUNCTIONS = (
     "mirror.recount_customer",
     "mirror.refuse_change",
     "mirror.refuse_emptying",
+    "mirror.refuse_view_change",
     "mirror.require_tracking_number",
     "mirror.roll_up_changed_deliveries",
     "mirror.roll_up_ended_deliveries",

@@ -210,5 +210,5 @@ async def test_the_code_of_two_stores_is_asked_for_by_row(shop: Shop) -> None:
         "(store_id, source, source_id, source_version, order_code, order_date) "
         "select s.id, 'vendure', '1', '-infinity', 'CODE1', now() from s"
     )
-    with pytest.raises(asyncpg.NoDataFoundError, match="There are orders of several stores with the code CODE1"):
+    with pytest.raises(asyncpg.PostgresError, match="There are orders of several stores with the code CODE1"):
         await shop.admin.run("select update_order_delivery_status('CODE1', 'SOURCING')")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import secrets
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Self
+from typing import Any, Self
 
 import httpx
 import jwt
@@ -22,21 +24,22 @@ class PostgREST:
     """A running PostgREST, which is told a role by a token, as behind Supabase's gateway."""
 
     def __init__(self, port: int, token_secret: str) -> None:
-        self._tokens = {
+        self.tokens = {
             role: jwt.encode({"role": role}, token_secret, algorithm="HS256") for role in ("service_role", "anon")
         }
-        self._client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=90)
+        self.address = f"http://127.0.0.1:{port}"
+        self._client = httpx.AsyncClient(base_url=self.address, timeout=90)
 
     @classmethod
     @contextmanager
-    def running(cls, program: str, dsn: str) -> Iterator[Self]:
-        """Run the program on a database, whose `authenticator` the DSN is for."""
+    def running(cls, program: str, dsn: str, *keys: Mapping[str, Any]) -> Iterator[Self]:
+        """Run the program on a database, whose `authenticator` the DSN is for; these keys sign tokens for it, too."""
         port, admin_port, token_secret = free_port(), free_port(), secrets.token_hex(32)
         settings = {
             "PGRST_DB_URI": dsn,
             "PGRST_DB_SCHEMAS": "public",
             "PGRST_DB_ANON_ROLE": "anon",
-            "PGRST_JWT_SECRET": token_secret,
+            "PGRST_JWT_SECRET": json.dumps({"keys": [_secret_key(token_secret), *keys]}),
             "PGRST_SERVER_HOST": "127.0.0.1",
             "PGRST_SERVER_PORT": str(port),
             "PGRST_ADMIN_SERVER_PORT": str(admin_port),
@@ -51,12 +54,17 @@ class PostgREST:
             process.wait(30)
 
     async def call(self, role: str, function: str, body: bytes) -> tuple[int, bytes]:
-        headers = {"authorization": f"Bearer {self._tokens[role]}", "content-type": "application/json"}
+        headers = {"authorization": f"Bearer {self.tokens[role]}", "content-type": "application/json"}
         answer = await self._client.post(f"/rpc/{function}", content=body, headers=headers)
         return answer.status_code, answer.content
 
     async def close(self) -> None:
         await self._client.aclose()
+
+
+def _secret_key(secret: str) -> dict[str, str]:
+    """Return a secret as a JWK."""
+    return {"kty": "oct", "alg": "HS256", "k": base64.urlsafe_b64encode(secret.encode()).decode().rstrip("=")}
 
 
 def _wait_until_ready(port: int) -> None:
