@@ -150,6 +150,6 @@ end
 $$;
 
 comment on function mirror.refuse_view_change() is
-'Trigger: a view that joins is not edited. Without it Postgres says so before it looks whether somebody may try, and the Data API '
-'answers 500. Its argument is what to do instead.';
+'Trigger: a view that joins is not edited. Without it Postgres says so before it looks whether somebody may try, and the Data '
+'API answers 500. Its argument is what to do instead.';
 revoke execute on function mirror.refuse_view_change() from public;
