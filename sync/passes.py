@@ -94,16 +94,26 @@ class Passes:
         if self._fix and not cursor.is_at_end:
             log.info("run.again", entity=entity, slice=cursor.slice, why="its receipt does not agree")
             await self._sweep(cursor)
-        summary = await self._compare_totals(entity)
+        summary = await self.compare_totals(entity)
         if not summary.agrees:
             log.info("run.again", entity=entity, slice=0, why="the engine counts more or fewer than it listed")
             await self._sweep(Cursor(entity, 0, None, is_at_end=False, done=0, slices=0))
-            summary = await self._compare_totals(entity)
+            summary = await self.compare_totals(entity)
         return summary
 
-    async def count_anew(self, entity: Entity) -> Summary:
-        """Return the summary as it is now."""
-        return await self._run.sum_up(entity, await self._engine.count(entity, since=self._since))
+    async def compare_totals(self, entity: Entity) -> Summary:
+        """Compare what was seen with the engine's total, after reading what was placed meanwhile, too."""
+        first = self._numbers[entity]
+        summary = await self._count_anew(entity)
+        for _ in range(COUNTS - 1):
+            if summary.agrees or summary.is_forgotten or summary.counted < summary.seen - summary.removed:
+                break
+            since = max(filter(None, (self._since, summary.read_from)))
+            await self._run.rewind(entity, first)
+            self._numbers[entity] = first
+            await self._write_all(entity, None, since)
+            summary = await self._count_anew(entity)
+        return summary
 
     async def bury(self, entity: Entity, gone: Sequence[Found], read_at: datetime) -> None:
         """Ask for entities that the engine did not list, and mark those deleted that it no longer has."""
@@ -121,19 +131,9 @@ class Passes:
         )
         self._progress.wrote(await self._write(await self._made_ready(part, answers)))
 
-    async def _compare_totals(self, entity: Entity) -> Summary:
-        """Compare what was seen with the engine's total, after reading what was placed meanwhile, too."""
-        first = self._numbers[entity]
-        summary = await self.count_anew(entity)
-        for _ in range(COUNTS - 1):
-            if summary.agrees or summary.is_forgotten or summary.counted < summary.seen - summary.removed:
-                break
-            since = max(filter(None, (self._since, summary.read_from)))
-            await self._run.rewind(entity, first)
-            self._numbers[entity] = first
-            await self._write_all(entity, None, since)
-            summary = await self.count_anew(entity)
-        return summary
+    async def _count_anew(self, entity: Entity) -> Summary:
+        """Return the summary as it is now."""
+        return await self._run.sum_up(entity, await self._engine.count(entity, since=self._since))
 
     async def _sweep(self, cursor: Cursor) -> None:
         total = await self._engine.count(cursor.entity, since=self._since)

@@ -27,7 +27,7 @@ from sync.sources import find_source
 log = structlog.get_logger()
 
 GRACE_SECONDS = 5.0
-"""A hook may be so late before it counts as never sent."""
+"""A hook may be so late before it counts as never sent, and what went before it is missed."""
 CHECK_SECONDS = 60.0
 """How often the daemon looks whether a reconcile is due."""
 
@@ -74,10 +74,10 @@ async def reconcile(  # noqa: PLR0913 - each narrows it in its own way
     async with open_run(database, source.integration_id, "reconcile", options, waits=waits) as run:
         passes = Passes(run, source, fix=fix, since=since, progress=progress or Unwatched())
         refusals = [await _bury_gone(run, passes, await passes.read(entity)) for entity in asked]
-        summaries = [await passes.count_anew(entity) for entity in asked]
-        if any(summary.never_sent for summary in summaries):
+        summaries = [await passes.compare_totals(entity) for entity in asked]
+        if any(summary.never_sent or not summary.agrees for summary in summaries):
             await asyncio.sleep(grace)
-            summaries = [await passes.count_anew(entity) for entity in asked]
+            summaries = [await passes.compare_totals(entity) for entity in asked]
         found = {s.entity: await run.found(s.entity) for s in summaries if s.missing or s.stale or s.gone}
         differing = {s.entity: await run.differing(s.entity) for s in summaries if s.differing}
         refused = "; ".join(filter(None, refusals)) or None

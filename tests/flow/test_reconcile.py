@@ -159,6 +159,38 @@ async def test_a_hook_that_comes_while_it_runs_was_not_forgotten(mirror: Mirror)
     assert await causes(mirror) == {("2", "stale", "late")}
 
 
+async def test_a_customer_who_comes_while_orders_are_read_is_no_alarm(mirror: Mirror) -> None:
+    shop = await filled(mirror)
+    shop.asked.clear()
+
+    async def register(_: str, number: int) -> None:
+        if number == 2:  # the customers were read by the first
+            newcomer = customer_document("0", createdAt=shop.now.isoformat())
+            await hook(mirror, shop.put("customer", newcomer))
+
+    looked = await look(mirror, shop, EventfulClient(shop, register))
+    assert (looked.ending.state, looked.ending.reason) == ("complete", None)
+    assert (looked.summaries[0].counted, looked.summaries[0].seen) == (4, 4)
+
+
+async def test_a_customer_who_goes_while_orders_are_read_is_waited_for(mirror: Mirror) -> None:
+    shop = await filled(mirror)
+    shop.asked.clear()
+    hooks: list[asyncio.Task[None]] = []
+
+    async def say_later(event: Event) -> None:
+        await asyncio.sleep(0.1)
+        await hook(mirror, event)
+
+    async def leave(_: str, number: int) -> None:
+        if number == 2:
+            hooks.append(asyncio.create_task(say_later(shop.remove("customer", "3"))))
+
+    healed = await heal(mirror, shop, EventfulClient(shop, leave), grace=1)
+    await asyncio.gather(*hooks)
+    assert (healed.ending.state, healed.ending.reason) == ("complete", None)
+
+
 async def test_rows_of_before_contents_were_compared_are_read_once_and_are_no_lost_hooks(mirror: Mirror) -> None:
     shop = await filled(mirror)
     await mirror.connection.execute("update public.customers set source_hash = null")
