@@ -92,6 +92,7 @@ create function public.mirror_call(p_function text, p_arguments json) returns js
 language plpgsql
 set search_path = ''
 set statement_timeout = '60s'
+set timezone = 'UTC'
 as $$
 declare
     v_answer json;

@@ -119,7 +119,7 @@ class PostgresDoor:
                     max_size=self._connections,
                     connection_class=_Connection,
                     statement_cache_size=0 if self._is_pooled else 100,
-                    server_settings={"application_name": "commerce-mirror"},
+                    server_settings={"application_name": "commerce-mirror", "timezone": "UTC"},
                     timeout=CONNECT_SECONDS,
                     command_timeout=CALL_SECONDS,
                 )

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import asyncpg
@@ -207,6 +208,16 @@ FORBIDDEN: dict[str, tuple[str, dict[str, Any]]] = {
     "SQL as a name": ("list_stores() as r; drop table public.stores; --", {}),
     "SQL as an argument's name": ("take_turn", {'p_together" text); drop table public.stores; --': True}),
 }
+
+
+async def test_times_are_told_in_utc_whatever_the_zone_of_the_database(
+    database: str, connection: asyncpg.Connection, project: Project
+) -> None:
+    await define(connection, "tell() returns text", "return '2026-11-20T10:00:00Z'::timestamptz")
+    await connection.execute("alter database \"{}\" set timezone = 'Asia/Colombo'".format(urlsplit(database).path[1:]))
+    async with connect(database) as postgres, connect(project) as rest:
+        assert await postgres.call("tell") == "2026-11-20 10:00:00+00"
+        assert await rest.call("tell") == "2026-11-20 10:00:00+00"
 
 
 async def test_nothing_else_can_be_called(project: Project) -> None:
