@@ -70,6 +70,10 @@ class Obliging:
     async def sweep(self, entity: Entity, *, position: str | None, since: datetime | None, limit: int) -> Sweep:
         return await _as_asked(lambda: self._client.sweep(entity, position=position, since=since, limit=limit))
 
+    def source_hash(self, listed: str) -> str:
+        """Return the hash of the record that a listed document would be mapped to."""
+        return self._source.engine.source_hash(listed, self._source.context)
+
     async def ask(self, entity: Entity, source_ids: Sequence[str], listed: Sequence[Event] = ()) -> list[Answer]:
         """Ask for entities, but where a list has told all of them; return one answer for each."""
         if not source_ids:

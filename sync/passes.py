@@ -206,7 +206,7 @@ class Passes:
     async def _ready(self, entity: Entity, number: int, swept: Sweep) -> _Ready:
         listed = {
             "source_id": [fingerprint.source_id for fingerprint in swept.fingerprints],
-            "source_hash": [fingerprint.source_hash for fingerprint in swept.fingerprints],
+            "source_hash": [self._engine.source_hash(fingerprint.hash) for fingerprint in swept.fingerprints],
         }
         part = Slice(entity, number, swept.read_at, swept.position, swept.counted, listed, told={}, found=[])
         differing = await self._run.compare(part)

@@ -108,7 +108,7 @@ class FakeAdminApi:
             return data(mirrorCount=await client.count(entity, since=since))
         if "mirrorSweep(" in query:
             sweep = await client.sweep(entity, position=variables["position"], since=since, limit=variables["limit"])
-            found = [{"id": one.source_id, "hash": one.source_hash.partition(":")[2]} for one in sweep.fingerprints]
+            found = [{"id": one.source_id, "hash": one.hash} for one in sweep.fingerprints]
             return data(
                 mirrorSweep={
                     "readAt": sweep.read_at.isoformat(),

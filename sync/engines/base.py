@@ -94,8 +94,8 @@ class Fingerprint(msgspec.Struct, frozen=True):
     """An entity as the engine has it now, in the fewest words."""
 
     source_id: str
-    source_hash: str
-    """Equal to that of the record which its document would be mapped to."""
+    hash: str
+    """`Engine.source_hash` of it is that of the record which its document would be mapped to."""
 
 
 class Sweep(msgspec.Struct, frozen=True):
@@ -169,6 +169,9 @@ class Engine(Protocol):
             Fetch: the engine has to be asked for them.
             Reject: it cannot be read.
         """
+
+    def source_hash(self, listed: str, context: Context) -> str:
+        """Return the `source_hash` of a record from the document that a list gives this hash of."""
 
     def connect(self, credentials: Credentials) -> AbstractAsyncContextManager[Client]:
         """Open a client of a running engine; nothing is asked yet."""

@@ -214,7 +214,7 @@ async def test_times_are_told_in_utc_whatever_the_zone_of_the_database(
     database: str, connection: asyncpg.Connection, project: Project
 ) -> None:
     await define(connection, "tell() returns text", "return '2026-11-20T10:00:00Z'::timestamptz")
-    await connection.execute("alter database \"{}\" set timezone = 'Asia/Colombo'".format(urlsplit(database).path[1:]))
+    await connection.execute(f"alter database \"{urlsplit(database).path[1:]}\" set timezone = 'Asia/Colombo'")
     async with connect(database) as postgres, connect(project) as rest:
         assert await postgres.call("tell") == "2026-11-20 10:00:00+00"
         assert await rest.call("tell") == "2026-11-20 10:00:00+00"

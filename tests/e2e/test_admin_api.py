@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from sync.engines.base import Client, Context, Event
+from sync.engines.base import Client, Event
 from sync.engines.registry import ENGINES
 from sync.errors import Reject
 from sync.records import Customer, Deletion, Delivery, Entity, Order, Record
 from sync.settings import Credentials
-from tests.e2e.asking import asked, let_in, make_key, sweep, swept
+from tests.e2e.asking import SRI_LANKA, asked, let_in, make_key, sweep, swept
 from tests.e2e.catalogue import SUPERADMIN
 from tests.e2e.conftest import new_secret
 from tests.e2e.databases import fetch
@@ -26,7 +26,6 @@ from tests.e2e.story.shopping import guest_order
 from tests.e2e.world import World, open_world
 from tests.postgres import TestServer
 
-SRI_LANKA = Context(phone_region="LK")
 ARRIVED = Delivery(stage="ARRIVED", tracking_number="SLP-77")
 KEPT = (Customer, Order)
 LATE = Person("Lasantha", "Late", "0771234599", "5 Station Road", "Matara", "81000")

@@ -191,6 +191,28 @@ async def test_a_customer_who_goes_while_orders_are_read_is_waited_for(mirror: M
     assert (healed.ending.state, healed.ending.reason) == ("complete", None)
 
 
+@pytest.mark.parametrize(
+    ("setting", "column", "before", "after"),
+    [
+        ("public.stores set phone_region = 'DE'", "contact_phone", "94301234567", "49301234567"),
+        ("mirror.integrations set money_precision = 3", "total_with_tax::text", "12.00", "1.200"),
+    ],
+)
+async def test_what_is_set_of_a_shop_later_reaches_what_was_read_before(
+    mirror: Mirror, setting: str, column: str, before: str, after: str
+) -> None:
+    shop = open_shop(customers=1, orders=0)
+    shop.put("order", order_document("1", shippingAddress={"phoneNumber": "030 1234567"}, totalWithTax=1200))
+    await fill(mirror, shop)
+    read = f"select {column} from public.customer_orders_summary"
+    assert await mirror.column(read) == [before]
+    await mirror.connection.execute(f"update {setting}")
+    healed = await heal(mirror, shop)
+    assert (healed.ending.state, await mirror.column(read)) == ("complete", [after])
+    assert {cause for _, _, cause in await causes(mirror)} == {"remapped"}
+    assert (await heal(mirror, shop)).found == {}
+
+
 async def test_rows_of_before_contents_were_compared_are_read_once_and_are_no_lost_hooks(mirror: Mirror) -> None:
     shop = await filled(mirror)
     await mirror.connection.execute("update public.customers set source_hash = null")

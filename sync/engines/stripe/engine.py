@@ -44,6 +44,9 @@ class Stripe:
     def map(self, event_type: str, payload: bytes, context: Context) -> list[Record]:
         return map_event(event_type, payload, context)
 
+    def source_hash(self, listed: str, context: Context) -> str:
+        return listed  # its client lists what it maps
+
     def connect(self, credentials: Credentials) -> AbstractAsyncContextManager[Client]:
         from sync.engines.stripe import client  # noqa: PLC0415 - see above
 

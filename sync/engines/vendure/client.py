@@ -19,7 +19,6 @@ from sync.engines.base import Client, Event, Fingerprint, Sweep
 from sync.engines.vendure import payloads
 from sync.engines.vendure.admin_api import AdminApi
 from sync.engines.vendure.documents import Timestamp
-from sync.engines.vendure.mapping import content_hash
 from sync.engines.vendure.pace import Pace
 from sync.errors import Retry
 from sync.records import Delivery, Entity
@@ -128,7 +127,7 @@ class VendureClient:
         with self._fingerprints.asking_for(asked):
             answer = await self._api.ask(SWEEP, _Sweep, **variables, limit=asked)
         found = answer.mirror_sweep
-        fingerprints = [Fingerprint(one.id, content_hash(one.hash) or "") for one in found.fingerprints]
+        fingerprints = [Fingerprint(one.id, one.hash) for one in found.fingerprints]
         return Sweep(found.read_at, found.counted, fingerprints, found.position)
 
     async def _lane(self, number: int, entity: Entity, waiting: deque[str], events: list[Event]) -> None:

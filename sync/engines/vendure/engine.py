@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 
 from sync.engines.base import Client, Context, Event
 from sync.engines.vendure import client, payloads, signature
-from sync.engines.vendure.mapping import map_event
+from sync.engines.vendure.mapping import content_hash, map_event
 from sync.records import Entity, Record
 from sync.settings import Credentials, are_secrets
 
@@ -29,6 +29,9 @@ class Vendure:
 
     def map(self, event_type: str, payload: bytes, context: Context) -> list[Record]:
         return map_event(event_type, payload, context)
+
+    def source_hash(self, listed: str, context: Context) -> str:
+        return content_hash(listed, context) or ""
 
     def connect(self, credentials: Credentials) -> AbstractAsyncContextManager[Client]:
         return client.connect(credentials)

@@ -94,9 +94,16 @@ def map_event(event_type: str, payload: bytes, context: Context) -> list[Record]
         raise Reject("not as docs/vendure-hooks.md has it: nested too deeply") from None
 
 
-def content_hash(document_hash: str | None) -> str | None:
-    """Return what tells a row made from a document from one made from another, or by another mapping."""
-    return f"{MAPPING_VERSION}:{document_hash}" if document_hash else None
+def content_hash(document_hash: str | None, context: Context) -> str | None:
+    """Return what tells a row made from a document from one made from another, by another mapping, or read otherwise.
+
+    So what an admin sets of a shop that is mirrored already, its phone region or the precision of its money, reaches
+    every row with the next reconcile.
+    """
+    if not document_hash:
+        return None
+    precision = "" if context.money_precision is None else f".{context.money_precision}"
+    return f"{MAPPING_VERSION}.{context.phone_region}{precision}:{document_hash}"
 
 
 def map_customer(
@@ -177,12 +184,12 @@ def map_order(document: OrderDocument, read_at: datetime, context: Context, sour
 
 def _customer_changed(payload: bytes, context: Context) -> Record:
     event = CUSTOMER_CHANGED.decode(payload)
-    return map_customer(event.data, event.read_at, context, content_hash(event.hash))
+    return map_customer(event.data, event.read_at, context, content_hash(event.hash, context))
 
 
 def _order_changed(payload: bytes, context: Context) -> Record:
     event = ORDER_CHANGED.decode(payload)
-    return map_order(event.data, event.read_at, context, content_hash(event.hash))
+    return map_order(event.data, event.read_at, context, content_hash(event.hash, context))
 
 
 def _customer_deleted(payload: bytes, _: Context) -> Record:
