@@ -81,3 +81,25 @@ comment on function public.update_customer_statistics(uuid) is
 'Counts a customer''s orders, spend and last order anew. The mirror does so by itself whenever an order changes.';
 revoke execute on function public.update_customer_statistics(uuid) from public;
 grant execute on function public.update_customer_statistics(uuid) to service_role;
+
+create function mirror.follow_currency() returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+    perform mirror.take_turn();
+    update public.customers as c
+    set total_spent = s.spent
+    from (
+        select k.id, coalesce((k.spent_by_currency ->> new.currency)::numeric, 0) as spent
+        from public.customers as k
+        where k.store_id = new.id
+    ) as s
+    where c.id = s.id and c.total_spent is distinct from s.spent;
+    return null;
+end
+$$;
+
+comment on function mirror.follow_currency() is
+'Trigger: of each customer of a store whose currency is another now, total_spent is what was spent in that one.';
+revoke execute on function mirror.follow_currency() from public;

@@ -104,3 +104,7 @@ create trigger append_only before update or delete on mirror.audit_log
 for each row execute function mirror.refuse_change();
 create trigger append_only_truncate before truncate on mirror.audit_log
 for each statement execute function mirror.refuse_change();
+
+create trigger follow_currency after update of currency on public.stores
+for each row when (old.currency is distinct from new.currency)
+execute function mirror.follow_currency();

@@ -426,6 +426,7 @@ TRIGGER_FUNCTIONS = (
     "mirror.audit_event",
     "mirror.follow_batch",
     "mirror.follow_changed_orders",
+    "mirror.follow_currency",
     "mirror.follow_delivery",
     "mirror.follow_ended_assignments",
     "mirror.follow_moved_assignments",

@@ -129,6 +129,24 @@ async def test_stuck_is_what_stays_longer_than_nine_of_ten(shop: Shop) -> None:
     assert await reasons(shop) == {"CODE1": "stuck", "CODE2": "stuck"}
 
 
+async def test_what_the_shop_delivered_before_the_mirror_came_is_not_stuck(shop: Shop) -> None:
+    placed = (datetime.now(UTC) - timedelta(days=400)).isoformat()
+    await shop.place("1", orderPlacedAt=placed, state="Delivered")
+    await shop.place("2", orderPlacedAt=placed, state="Shipped")
+    assert await reasons(shop) == {"CODE2": "stuck"}
+
+
+async def test_a_store_that_says_later_what_its_currency_is_has_its_customers_totals(shop: Shop) -> None:
+    await shop.place("1", currencyCode="EUR")
+    await shop.place("2")
+    await shop.place("3", currencyCode="EUR")
+    assert await shop.admin.run("select total_spent from public.customers") == [(1000,)]
+    await shop.admin.run("update public.stores set currency = 'EUR'")
+    assert await shop.admin.run("select total_spent from public.customers") == [(2000,)]
+    await shop.place("4", currencyCode="EUR")
+    assert await shop.admin.run("select total_spent from public.customers") == [(3000,)]
+
+
 async def reasons(shop: Shop) -> dict[str, str]:
     """Return the reason of each order that needs attention, having seen that none stands there twice."""
     rows: list[asyncpg.Record] = await shop.admin.run(ATTENTION)
