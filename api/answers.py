@@ -12,16 +12,9 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.types import ExceptionHandlersMap
 
+from api.errors import CodesUnavailableError, MalformedHookError, TooManyCodesError
 from api.metrics import PROBLEMS as PROBLEMS_COUNT
-from api.problems import (
-    HTTP_PROBLEMS,
-    INTERNAL,
-    PROBLEMS,
-    CodesUnavailableError,
-    MalformedHookError,
-    Problem,
-    TooManyCodesError,
-)
+from api.problems import HTTP_PROBLEMS, INTERNAL, PROBLEMS, Problem
 from sync.engines.base import BadSignature
 from sync.errors import SyncError
 

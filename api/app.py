@@ -105,15 +105,7 @@ def create_app(settings: Settings) -> Litestar:
         lifespan=[opened],
         exception_handlers=exception_handlers(),
         logging_config=None,
-        openapi_config=OpenAPIConfig(
-            title="commerce-mirror",
-            version=VERSION,
-            description="Takes a shop's hooks, proves phone numbers, tells customers where their order is.",
-            render_plugins=[Viewer(), JsonRenderPlugin()],
-            openapi_router=viewer_router(),
-            components=Components(security_schemes=SECURITY),
-            use_handler_docstrings=True,
-        ),
+        openapi_config=_document(),
         request_max_body_size=MAX_BODY_BYTES,
         # `stopping` is set by the server, once it is told to stop: whatever streams answers has to look.
         state=State({"max_connections": edge.max_connections, "stopping": asyncio.Event()}),
@@ -126,3 +118,16 @@ def create_app(settings: Settings) -> Litestar:
         observe=observe_request,
     )
     return app
+
+
+def _document() -> OpenAPIConfig:
+    """Return how the API describes itself."""
+    return OpenAPIConfig(
+        title="commerce-mirror",
+        version=VERSION,
+        description="Takes a shop's hooks, proves phone numbers, tells customers where their order is.",
+        render_plugins=[Viewer(), JsonRenderPlugin()],
+        openapi_router=viewer_router(),
+        components=Components(security_schemes=SECURITY),
+        use_handler_docstrings=True,
+    )

@@ -17,8 +17,8 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from api import examples
 from api.documented import HOOK, TOO_LARGE, answers, example, problems, takes
+from api.errors import MalformedHookError, UnknownStoreError, UnpreparedSendSmsError
 from api.limits.limits import Limits
-from api.problems import MalformedHookError, UnknownStoreError, UnpreparedSendSmsError
 from api.settings import EdgeSettings
 from api.sms.outbox import Outbox, Sms
 from api.sms.segments import segments

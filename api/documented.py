@@ -24,7 +24,8 @@ from litestar.openapi.spec import (
 )
 
 from api.answers import MEDIA_TYPE, members
-from api.problems import HTTP_PROBLEMS, PROBLEMS, Problem, TooManyRequestsError
+from api.errors import TooManyRequestsError
+from api.problems import HTTP_PROBLEMS, PROBLEMS, Problem
 from sync.errors import Retry
 
 HOOK, TOKEN, METRICS = "hookSignature", "customerToken", "metricsToken"

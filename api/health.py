@@ -7,7 +7,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from api import examples
 from api.documented import answers, problems
-from api.problems import LaggingError, MissingSchemaError, PendingMigrationsError
+from api.errors import LaggingError, MissingSchemaError, PendingMigrationsError
 from sync.database import Database, Row
 from sync.deadline import within
 from sync.errors import Reject

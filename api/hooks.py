@@ -13,10 +13,10 @@ from litestar.params import PathParameter
 from api import examples
 from api.documented import HOOK, TOO_LARGE, answers, example, problems, takes
 from api.edge.door import STATE_ID
+from api.errors import MalformedHookError, UnknownIntegrationError, UnpreparedIntegrationError
 from api.integrations import Integration, Integrations, Unprepared
 from api.limits.limits import Limits
 from api.metrics import EVENTS
-from api.problems import MalformedHookError, UnknownIntegrationError, UnpreparedIntegrationError
 from sync.engines.base import BadSignature, Event, require_headers
 from sync.errors import Reject
 from sync.intake import Intake

@@ -17,10 +17,7 @@ from litestar.params import JSONBody
 from api import examples
 from api.codes import Hashes, new_code, new_session
 from api.documented import TOO_LARGE, answers, problems, takes
-from api.gate import Gate
-from api.metrics import CODES
-from api.peers import Connection, requester
-from api.problems import (
+from api.errors import (
     AttemptsUsedError,
     CodeExpiredError,
     CodesUnavailableError,
@@ -31,6 +28,9 @@ from api.problems import (
     UnservedCountryError,
     WrongCodeError,
 )
+from api.gate import Gate
+from api.metrics import CODES
+from api.peers import Connection, requester
 from api.settings import EdgeSettings
 from api.sms.outbox import Outbox, Sms
 from api.sms.segments import segments

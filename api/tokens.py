@@ -11,7 +11,7 @@ import msgspec
 from joserfc import jwt
 from joserfc.errors import JoseError
 
-from api.problems import BadTokenError
+from api.errors import BadTokenError
 from api.settings import TokenSettings
 
 ROLE = "authenticated"

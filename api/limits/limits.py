@@ -13,11 +13,11 @@ from litestar.handlers import BaseRouteHandler
 from litestar.types import Guard
 
 from api.edge.door import STATE_HEADERS
+from api.errors import TooManyRequestsError
 from api.limits.counter import Counter, Reserved, Spent
 from api.limits.quotas import Quota, Quotas
 from api.metrics import LIMITED
 from api.peers import Connection, requester
-from api.problems import TooManyRequestsError
 from api.settings import Network
 from sync.database import Database
 from sync.errors import Retry

@@ -11,10 +11,10 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from litestar.types import Guard
 
+from api.errors import UnknownStoreError
 from api.pages.languages import chosen_language, spoken
 from api.pages.visit import Proof, Visit
 from api.pages.words import WORDS
-from api.problems import UnknownStoreError
 from api.stores import Store, Stores
 
 MAX_CODE, MAX_PHONE = 100, 40

@@ -12,10 +12,10 @@ from urllib.parse import quote, urlencode
 from litestar import MediaType, Request, Response, Router, get, post
 from litestar.types import Guard
 
+from api.errors import UnknownOrderError
 from api.pages.reception import receiving, visit_of
 from api.pages.troubles import dressed
 from api.pages.visit import PATH, Proof, Visit
-from api.problems import UnknownOrderError
 from api.stores import Stores
 from api.tracking.orders import Orders
 from api.tracking.told import TrackedOrder

@@ -10,9 +10,9 @@ from litestar import MediaType, Request, Response
 from litestar.types import ExceptionHandlersMap
 
 from api.answers import exception_handlers
+from api.errors import ExpiredLinkError, UnknownOrderError, UnknownStoreError
 from api.pages.reception import visit_of
 from api.pages.visit import Proof, Trouble
-from api.problems import ExpiredLinkError, UnknownOrderError, UnknownStoreError
 
 AnyRequest = Request[Any, Any, Any]
 

@@ -6,11 +6,11 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
+from api.errors import UnknownStoreError
 from api.pages.formats import Formats
 from api.pages.looks import NEUTRAL, Look, Shop, look, render
 from api.pages.story import Teller, web_address
 from api.pages.words import Words
-from api.problems import UnknownStoreError
 from api.stores import Store
 from api.tracking.told import TrackedOrder
 

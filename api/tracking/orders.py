@@ -16,8 +16,8 @@ from uuid import UUID
 
 import msgspec
 
+from api.errors import BadTokenError, ExpiredLinkError, UnknownOrderError
 from api.limits.limits import Limits
-from api.problems import BadTokenError, ExpiredLinkError, UnknownOrderError
 from api.stores import Store, Stores
 from api.tokens import Tokens
 from api.tracking.lookups import Lookups, Question

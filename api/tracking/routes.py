@@ -17,8 +17,8 @@ from litestar.types import ASGIApp
 
 from api import examples
 from api.documented import TOKEN, answers, example, header, problems, takes
+from api.errors import BadTokenError, ExpiredLinkError, TooManyStreamsError, UnknownOrderError
 from api.peers import requester
-from api.problems import BadTokenError, ExpiredLinkError, TooManyStreamsError, UnknownOrderError
 from api.settings import Network
 from api.tracking.orders import Asked, Orders
 from api.tracking.streams import MEDIA_TYPE, Client, Streams

@@ -18,7 +18,7 @@ import msgspec
 import structlog
 from litestar.types import Receive, Scope, Send
 
-from api.problems import TooManyStreamsError
+from api.errors import TooManyStreamsError
 from api.tracking.orders import Asked, Found
 from api.tracking.told import TrackedOrder
 from api.tracking.watch import Watch, Watcher
