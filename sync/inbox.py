@@ -47,6 +47,12 @@ async def accept(
 
     `request_ids` has for each the id of the request that brings it, or is empty.
     """
+    accepted = await database.call("accept_events", p_events=event_columns(arriving, request_ids))
+    return list(accepted)
+
+
+def event_columns(arriving: Sequence[tuple[UUID, Event]], request_ids: Sequence[str | None] = ()) -> str:
+    """Return events as `mirror.accept_events` takes them."""
     columns = {
         "integration_id": [integration_id for integration_id, _ in arriving],
         "event_id": [event.event_id for _, event in arriving],
@@ -55,8 +61,7 @@ async def accept(
         "payload": [event.payload for _, event in arriving],
         "request_id": request_ids,
     }
-    accepted = await database.call("accept_events", p_events=msgspec.json.encode(columns).decode())
-    return list(accepted)
+    return msgspec.json.encode(columns).decode()
 
 
 async def claim(database: Database, token: UUID, *, limit: int, lease: timedelta) -> list[Claimed]:

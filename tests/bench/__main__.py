@@ -32,13 +32,14 @@ ROUNDS = 3
 RATIOS = {
     "accept_vs_bare_route": ("accept", "bare hook route"),
     "accept_vs_single_insert": ("accept", "one insert a request"),
+    "accept_vs_pgbench": ("accept", "accept, by pgbench"),
     "apply_vs_copy": ("apply", "binary COPY"),
     "apply_vs_per_row": ("apply", "upsert a row"),
     "apply_rtt5_vs_per_row": ("apply, 5 ms away", "upsert a row, 5 ms away"),
     "backfill_vs_dlt": ("backfill", "dlt"),
     "copy_vs_dlt": ("binary COPY, in orders", "dlt"),
     "track_vs_bare_route": ("track", "bare order route"),
-    "track_vs_function": ("track", "the SQL function alone"),
+    "track_vs_pgbench": ("track", "track, by pgbench"),
 }
 WAITS = ("lag_p50_ms", "lag_p99_ms", "track_p50_ms", "track_p99_ms")
 

@@ -6,21 +6,17 @@ import asyncio
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import asyncpg
 import msgspec
 
-from tests.bench import apply, backfill, lag, load, per_row, routes
+from tests.bench import apply, backfill, lag, load, per_row, pgbench, routes
 from tests.bench.shop import ORDERS_PER_CUSTOMER, order_code, phone
 from tests.bench.slow_line import slow_line
 from tests.hooks import SECRET
 from tests.postgres import TestServer
 
-FUNCTION_CONNECTIONS = 8
-TRACK = "select told from mirror.track_orders('{default}', $1, '{phone}', $2)"
 Rates = dict[str, float]
 
 
@@ -66,13 +62,16 @@ def accept(dsn: str, count: int) -> Rates:
         "one insert a request": routes.SINGLE_HOOKS,
         "accept": routes.REAL_HOOKS,
     }
+    first = len(paths) * count
+    asyncio.run(pgbench.prepare_hooks(dsn, first, count))
     with serving(dsn) as address:
         for path in paths.values():
             load.run(address, load.Hooks(path, 10_000_000, load.CONNECTIONS))  # warm
-        return {
+        rates = {
             name: load.run(address, load.Hooks(path, position * count, count)).per_second
             for position, (name, path) in enumerate(paths.items())
         }
+    return {**rates, "accept, by pgbench": pgbench.accept(dsn, first, count)}
 
 
 async def apply_all(applied: str, copied: str, orders: int) -> Rates:
@@ -103,32 +102,13 @@ def lag_of(dsn: str, hooks: int) -> dict[str, float]:
 def track(dsn: str, count: int) -> Rates:
     """Answers to customers who know code and phone: as fast as they come, and how long one takes at half of that."""
     orders = [(order_code(number), phone(number // ORDERS_PER_CUSTOMER)) for number in range(count)]
-    rates = {"the SQL function alone": asyncio.run(call_function(dsn, orders))}
+    rates = {"track, by pgbench": pgbench.track(dsn, count)}
     with serving(dsn) as address:
         for name, path in (("bare order route", routes.BARE_ORDERS), ("track", routes.REAL_ORDERS)):
             load.run(address, load.Lookups(path, orders, load.CONNECTIONS))  # warm
             rates[name] = load.run(address, load.Lookups(path, orders, count)).per_second
         half = load.run(address, load.Lookups(routes.REAL_ORDERS, orders, count), per_second=rates["track"] / 2)
     return {**rates, "track_p50_ms": half.p50_ms, "track_p99_ms": half.p99_ms}
-
-
-async def call_function(dsn: str, orders: list[tuple[str, str]]) -> float:
-    """Call the look-up function from this process, as fast as it answers."""
-    pending = iter(orders)
-
-    async def ask(connection: asyncpg.Connection) -> None:
-        statement = await connection.prepare(TRACK)
-        for code, digits in pending:
-            if await statement.fetchval([code], [digits]) is None:
-                raise RuntimeError(f"{code} is not found")
-
-    connections = [await asyncpg.connect(dsn) for _ in range(FUNCTION_CONNECTIONS)]
-    started = time.perf_counter()
-    await asyncio.gather(*(ask(connection) for connection in connections))
-    elapsed = time.perf_counter() - started
-    for connection in connections:
-        await connection.close()
-    return len(orders) / elapsed
 
 
 UNREACHED = "1000000/60"
