@@ -65,6 +65,7 @@ NESTED = (
     "couponCodes",
     "customFields",
     "deliveryStageChanges",
+    "history",
     "aggregateOrder",
 )
 

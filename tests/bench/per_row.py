@@ -18,7 +18,7 @@ import asyncpg
 import msgspec
 
 from sync.columns import COLUMNS
-from sync.records import Address, Customer, Item, Order, OrderPayment, Record
+from sync.records import Address, Customer, Item, Order, OrderEvent, OrderPayment, Record
 
 CONNECTIONS = 8
 ACTOR = "select set_config('mirror.actor', 'engine:vendure', false)"
@@ -35,16 +35,17 @@ class _Table(msgspec.Struct, frozen=True):
     given: dict[str, str]
     """Columns that the record does not have → what they are."""
     key: str
+    is_versioned: bool = True
 
     def statement(self) -> str:
         first = 1 + sum("$" in value for value in self.given.values())
         columns = [*self.given, *self.fields]
         values = [*self.given.values(), *(f"${first + n}" for n in range(len(self.fields)))]
         updates = ", ".join(f"{column} = excluded.{column}" for column in columns)
+        newer = "where t.source_version < excluded.source_version" if self.is_versioned else ""
         return (
             f"insert into public.{self.name} as t ({', '.join(columns)}) values ({', '.join(values)}) "
-            f"on conflict ({self.key}) do update set {updates} where t.source_version < excluded.source_version "
-            "returning id"
+            f"on conflict ({self.key}) do update set {updates} {newer} returning id"
         )
 
     def values(self, record: Any) -> list[Any]:
@@ -68,6 +69,13 @@ def _tables(store: UUID) -> dict[type, _Table]:
             "customer_order_items", COLUMNS[Item], {"store_id": f"'{store}'", **owner}, "order_summary_id, source_id"
         ),
         OrderPayment: _Table("payments", PAYMENT, {**engine, **owner, **told}, "order_summary_id, source, source_id"),
+        OrderEvent: _Table(
+            "order_events",
+            COLUMNS[OrderEvent],
+            {"store_id": f"'{store}'", "order_summary_id": "$1"},
+            "order_summary_id, source_id",
+            is_versioned=False,
+        ),
     }
 
 
@@ -105,6 +113,8 @@ async def _write_all(connection: asyncpg.Connection, tables: dict[type, _Table],
                 for payment in record.payments:
                     told = (written, record.source_version, record.currency, payment.amount, payment.source_status)
                     await statements[OrderPayment].fetchval(*told, *tables[OrderPayment].values(payment))
+                for event in record.events:
+                    await statements[OrderEvent].fetchval(written, *tables[OrderEvent].values(event))
             else:
                 written = await statements[Customer].fetchval(*tables[Customer].values(record))
                 for address in record.addresses:
