@@ -17,6 +17,9 @@ from sync.logs import configure_logs
 from sync.processes import stop_with_parent
 from sync.settings import SettingsError, load_settings
 
+WRONG_SETTINGS = 2
+"""Exit code, as that of the other commands."""
+
 
 async def _main(workers: int | None) -> None:
     stop = _set_by(signal.SIGTERM, signal.SIGINT)
@@ -51,5 +54,8 @@ if __name__ == "__main__":
     stop_with_parent()
     try:
         uvloop.run(_main(parser.parse_args().workers))
-    except (SettingsError, WorkersError) as error:
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(WRONG_SETTINGS)
+    except WorkersError as error:
         sys.exit(str(error))

@@ -10,11 +10,14 @@ from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import Any, TypeVar
 
+import asyncpg
 import click
+import msgspec
 from rich.console import Console
 
 from sync.database import Database, connect
 from sync.demo import DemoError
+from sync.doors.base import MIGRATE
 from sync.embedded import EmbeddedPostgresError
 from sync.errors import Reject, Retry
 from sync.logs import configure_logs
@@ -71,13 +74,20 @@ def command(function: Callable[..., None], *, group: click.Group = main) -> Call
         except Retry as error:
             raise Failed(f"{error.reason}. Check {settings.database_variables}, and that the server is up.") from None
         except Reject as error:
-            raise Failed(f"{error.reason}. Is the database migrated? `mirror migrate` does it.") from None
+            raise Failed(sentence(error.reason)) from None
+        except (msgspec.ValidationError, asyncpg.PostgresError) as error:
+            raise Failed(f"The database is not as this version expects it: {error}. {MIGRATE}.") from None
         except FAILURES as error:
             raise Failed(str(error) or type(error).__name__) from None
         except KeyboardInterrupt:
             sys.exit(130)
 
     return run
+
+
+def sentence(reason: str) -> str:
+    """Return a reason with the stop that it may lack."""
+    return reason if reason.endswith((".", "?", "!")) else f"{reason}."
 
 
 class Failed(click.ClickException):

@@ -11,7 +11,7 @@ from sync import interrupts
 from sync.arguments import DURATION, MOMENT, PERCENT
 from sync.backfill import Backfilled
 from sync.backfill import backfill as run_backfill
-from sync.cli.command import Failed, ask, command, console
+from sync.cli.command import Failed, ask, command, console, sentence
 from sync.database import connect
 from sync.errors import Reject, Retry
 from sync.garbage import spare_what_is_loaded
@@ -120,16 +120,12 @@ def _cut_off(going_on: str) -> Iterator[None]:
     try:
         yield
     except Retry as error:
-        raise Failed(f"{_sentence(error.reason)} {going_on}") from None
+        raise Failed(f"{sentence(error.reason)} {going_on}") from None
     except Reject as error:
-        raise Failed(_sentence(error.reason)) from None
+        raise Failed(sentence(error.reason)) from None
     except KeyboardInterrupt:
         console.print(f"Stopped. {going_on}")
         raise
-
-
-def _sentence(reason: str) -> str:
-    return reason if reason.endswith((".", "?", "!")) else f"{reason}."
 
 
 @command

@@ -22,6 +22,11 @@ PASSING = (*TRANSIENT_CLASSES, ORDER_CODE_INDEX)
 """Classes of SQLSTATE, and constraints, whose errors pass by themselves: what `translated` makes a Retry of."""
 
 
+UNMIGRATED = ("3F000", "42P01", "42703", "42883")
+"""A schema, table, column or function is not there."""
+
+MIGRATE = "Is the database migrated? `mirror migrate` does it"
+
 Heard = Callable[[str], object]
 """Takes what a notification says; first nothing, when from now on nothing is missed."""
 
@@ -66,4 +71,6 @@ def translated(state: str, message: str, *, constraint: str | None = None) -> Re
     if state == UNIQUE_VIOLATION and constraint == ORDER_CODE_INDEX:
         return Await("another order has this code for now: its own change has not arrived yet")
     reason = f"{message} (SQLSTATE {state})"
+    if state in UNMIGRATED:
+        reason += f". {MIGRATE}"
     return Retry(reason) if state.startswith(TRANSIENT_CLASSES) else Reject(reason)

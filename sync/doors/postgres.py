@@ -55,10 +55,7 @@ class PostgresDoor:
 
     async def hears(self) -> bool:
         """Tell whether this is no transaction pooler: through one no notification arrives."""
-        try:
-            await self._opened()
-        except FAULTS as error:
-            raise _translated(error) from error
+        await self._opened()
         return not self._is_pooled
 
     async def listen(self, channel: str, heard: Heard) -> None:
@@ -112,18 +109,24 @@ class PostgresDoor:
     async def _opened(self) -> "asyncpg.Pool[asyncpg.Record]":
         async with self._opening:
             if self._pool is None:
-                self._is_pooled = await _is_transaction_pooler(self._dsn)
-                self._pool = await asyncpg.create_pool(
-                    self._dsn,
-                    min_size=1,
-                    max_size=self._connections,
-                    connection_class=_Connection,
-                    statement_cache_size=0 if self._is_pooled else 100,
-                    server_settings={"application_name": "commerce-mirror", "timezone": "UTC"},
-                    timeout=CONNECT_SECONDS,
-                    command_timeout=CALL_SECONDS,
-                )
+                try:
+                    self._pool = await self._open()
+                except FAULTS as error:  # whatever it says, it is of the address, and not of what is to be called
+                    raise Retry(_translated(error).reason) from error
             return self._pool
+
+    async def _open(self) -> "asyncpg.Pool[asyncpg.Record]":
+        self._is_pooled = await _is_transaction_pooler(self._dsn)
+        return await asyncpg.create_pool(
+            self._dsn,
+            min_size=1,
+            max_size=self._connections,
+            connection_class=_Connection,
+            statement_cache_size=0 if self._is_pooled else 100,
+            server_settings={"application_name": "commerce-mirror", "timezone": "UTC"},
+            timeout=CONNECT_SECONDS,
+            command_timeout=CALL_SECONDS,
+        )
 
 
 async def _is_transaction_pooler(dsn: str) -> bool:
@@ -155,7 +158,8 @@ def _call(function: str, arguments: dict[str, Any]) -> str:
 def _translated(error: Exception) -> Retry | Reject:
     """Say what to do about an error of asyncpg."""
     if not isinstance(error, asyncpg.PostgresError):
-        return Retry(f"the database cannot be reached: {type(error).__name__}")
+        why = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        return Retry(f"the database cannot be reached: {why}")
     found = translated(
         error.sqlstate or "XX000",
         str(error.args[0] if error.args else type(error).__name__),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -24,7 +25,7 @@ import pytest
 from sync import embedded, postmaster
 from sync.cli import main
 from sync.links import Links
-from sync.migrate import migrations, supabase_folder
+from sync.migrate import migrate, migrations, supabase_folder
 from sync.settings import Project
 from tests.factory import customer_changed
 from tests.flow.serving import variables
@@ -252,10 +253,41 @@ def test_migrate_a_second_time_has_nothing_to_do(server: TestServer, bare_databa
     assert second == (0, "Nothing to apply: the schema is current.\n")
 
 
-def test_a_database_that_is_not_migrated_is_said_so(server: TestServer, bare_database: str, tmp_path: Path) -> None:
-    code, output = mirror(tmp_path, "status", DATABASE_URL=server.owner(bare_database))
+ASKING = (("status",), ("events", "list"), ("backfill", "vendure"), ("rebuild", "--into", "rebuilt"))
+
+
+@pytest.mark.parametrize("arguments", ASKING, ids=" ".join)
+def test_a_database_that_is_not_migrated_is_said_so(
+    server: TestServer, bare_database: str, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    code, output = mirror(tmp_path, *arguments, DATABASE_URL=server.owner(bare_database))
     assert code == 1
-    assert "`mirror migrate`" in output
+    assert output.endswith("Is the database migrated? `mirror migrate` does it.\n")
+    assert "Traceback" not in output
+
+
+async def test_status_of_an_older_schema_says_so(server: TestServer, bare_database: str, tmp_path: Path) -> None:
+    await first_migration_only(server, bare_database, tmp_path)
+    code, output = mirror(tmp_path, "status", DATABASE_URL=server.owner(bare_database))
+    assert (code, output.splitlines()[-1].endswith("`mirror migrate` does it.")) == (1, True), output
+    assert "Traceback" not in output
+
+
+async def first_migration_only(server: TestServer, name: str, folder: Path) -> None:
+    """Bring a database to the schema of the first version."""
+    (folder / "migrations").mkdir()
+    shutil.copy(supabase_folder() / "platform.sql", folder)
+    shutil.copy(migrations(supabase_folder())[0].file, folder / "migrations")
+    await migrate(server.owner(name), superuser_dsn=server.superuser(name), folder=folder)
+
+
+@pytest.mark.parametrize(("part", "says"), [("?sslmode=verify-full", "root.crt"), ("?pgbouncer=true", '"pgbouncer"')])
+def test_what_is_wrong_with_an_address_is_said(server: TestServer, tmp_path: Path, part: str, says: str) -> None:
+    address = server.owner("postgres").split("?")[0] + part
+    code, output = mirror(tmp_path, "status", DATABASE_URL=address, HOME=str(tmp_path))
+    assert code == 1
+    assert says in output
+    assert "Check DATABASE_URL" in output
 
 
 @pytest.mark.parametrize("name", ["migrate", "status"])
@@ -293,7 +325,7 @@ def test_a_schema_that_is_not_current_is_said_so_where_it_cannot_be_changed(
     server: TestServer, database: str, project: Project, tmp_path: Path
 ) -> None:
     forget = "delete from supabase_migrations.schema_migrations where version = '20261120120000'"
-    server.run(forget, database=database.rpartition("/")[2])
+    server.run(forget, database=urlsplit(database).path.removeprefix("/"))
     reached = variables(project)
     code, output = mirror(tmp_path, "up", **reached)
     assert code == 1
@@ -320,6 +352,13 @@ def test_a_project_that_does_not_let_us_in_is_said_so(project: Project, tmp_path
 def test_wrong_settings_are_all_listed(tmp_path: Path, name: str) -> None:
     wrong = {"MIRROR_PORT": "x", "MIRROR_SLICE_SIZE": "0", "DATABASE_URL": "mysql://host"}
     code, output = mirror(tmp_path, name, **wrong)
+    assert code == 2
+    assert all(variable in output for variable in wrong)
+
+
+def test_wrong_settings_of_the_api_alone_are_listed_too(tmp_path: Path) -> None:
+    wrong = {"MIRROR_BCRYPT_COST": "99", "MIRROR_STREAMS": "-1"}
+    code, output = mirror(tmp_path, "serve", DATABASE_URL="postgresql://127.0.0.1:9/nowhere", **wrong)
     assert code == 2
     assert all(variable in output for variable in wrong)
 
