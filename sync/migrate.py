@@ -128,12 +128,21 @@ async def _apply(connection: asyncpg.Connection, migration: Migration) -> bool:
     await connection.execute("reset all")  # whatever the migration before has set
     async with connection.transaction():
         await connection.execute(LOCK)
-        await connection.execute(CREATE_HISTORY)
-        if await connection.fetchval(IS_APPLIED, migration.version):
+        if await _is_applied(connection, migration):
             return False
         await _run(connection, migration.file, sql, statements)
         await connection.execute(RECORD, migration.version, migration.name, statements)
     return True
+
+
+async def _is_applied(connection: asyncpg.Connection, migration: Migration) -> bool:
+    try:
+        await connection.execute(CREATE_HISTORY)
+        return bool(await connection.fetchval(IS_APPLIED, migration.version))
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise MigrationError(
+            f"The history of migrations cannot be read: {error}. Migrate as the role that did so first."
+        ) from error
 
 
 async def _run(connection: asyncpg.Connection, file: Path, sql: str, statements: list[str]) -> None:

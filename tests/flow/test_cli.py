@@ -266,6 +266,13 @@ def test_a_database_that_is_not_migrated_is_said_so(
     assert "Traceback" not in output
 
 
+def test_who_may_not_migrate_is_told_who_may(server: TestServer, bare_database: str, tmp_path: Path) -> None:
+    assert mirror(tmp_path, "migrate", DATABASE_URL=server.superuser(bare_database))[0] == 0
+    code, output = mirror(tmp_path, "migrate", DATABASE_URL=server.owner(bare_database))
+    assert code == 1
+    assert output.endswith("Migrate as the role that did so first.\n")
+
+
 async def test_status_of_an_older_schema_says_so(server: TestServer, bare_database: str, tmp_path: Path) -> None:
     await first_migration_only(server, bare_database, tmp_path)
     code, output = mirror(tmp_path, "status", DATABASE_URL=server.owner(bare_database))
