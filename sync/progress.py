@@ -39,8 +39,9 @@ CAUSES = {
     "dead": "its hook is dead",
     "skipped": "its hook was skipped",
     "unknown": "it is from before contents were compared",
-    "remapped": "another version of the mapping wrote it",
-    "unsent": "no hook was ever sent",
+    "remapped": "another version of the mapping wrote it, or the shop was set otherwise then",
+    "renamed": "a product, method, group or country in it has another name",
+    "unsent": "no hook has told of it",
 }
 
 

@@ -100,6 +100,8 @@ as $$
             when r.source_id is null and event.state = 'skipped' then 'skipped'
             when r.source_version > '-infinity' and r.deleted_at is null and r.source_hash is null then 'unknown'
             when split_part(r.source_hash, ':', 1) <> split_part(l.source_hash, ':', 1) then 'remapped'
+            when r.deleted_at is null and left(split_part(r.source_hash, ':', 2), 16) = left(split_part(l.source_hash, ':', 2), 16)
+                then 'renamed'
             else 'unsent'
         end,
         case
@@ -140,7 +142,8 @@ $$;
 comment on function mirror.find_causes(uuid, text, text[], text[]) is
 'How entities came to differ from the engine. edited: changed by hand. pending: a hook waits. dead: the hook that '
 'told of it could not be applied. skipped: it was taken as not for us. unknown: of before contents were compared. remapped: '
-'by another version of the mapping. unsent: no hook told of it.';
+'by another version of the mapping, or as the shop was set then. renamed: a name in it is another one, of which no hook tells. '
+'unsent: no hook told of it.';
 revoke execute on function mirror.find_causes(uuid, text, text[], text[]) from public;
 grant execute on function mirror.find_causes(uuid, text, text[], text[]) to service_role;
 

@@ -136,10 +136,14 @@ as $$
         select ranked.entry, ranked.id
         from (
             select
-                e.entry, r.id, row_number() over (partition by e.entry ->> 'state' order by r.id, e.entry ->> 'source_id') as place
-            from mirror.sync_receipts as r
-            cross join lateral jsonb_array_elements(r.found) as e (entry)
-            where r.run_id = p_run_id and r.entity = p_entity
+                d.entry, d.id, row_number() over (partition by d.entry ->> 'state' order by d.id, d.entry ->> 'source_id') as place
+            from (
+                select distinct on (e.entry ->> 'source_id') e.entry, r.id
+                from mirror.sync_receipts as r
+                cross join lateral jsonb_array_elements(r.found) as e (entry)
+                where r.run_id = p_run_id and r.entity = p_entity
+                order by e.entry ->> 'source_id', r.id
+            ) as d
         ) as ranked
         where ranked.place <= p_limit
     ) as f

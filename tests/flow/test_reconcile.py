@@ -213,6 +213,17 @@ async def test_what_is_set_of_a_shop_later_reaches_what_was_read_before(
     assert (await heal(mirror, shop)).found == {}
 
 
+async def test_a_renamed_product_is_brought_over_and_is_no_lost_hook(mirror: Mirror) -> None:
+    shop = await filled(mirror)
+    renamed = {"sku": "KIT-M", "name": "Away Kit M", "product": {"name": "Away Kit"}}
+    shop.edit("order", "2", lines=[line("1", productVariant=renamed)])
+    shop.edit("order", "3", lines=[line("1", quantity=2)])
+    healed = await heal(mirror, shop)
+    assert await causes(mirror) == {("2", "stale", "renamed"), ("3", "stale", "unsent")}
+    assert (healed.summaries[1].stale, healed.summaries[1].never_sent) == (2, 1)
+    await assert_equal(mirror, shop)
+
+
 async def test_rows_of_before_contents_were_compared_are_read_once_and_are_no_lost_hooks(mirror: Mirror) -> None:
     shop = await filled(mirror)
     await mirror.connection.execute("update public.customers set source_hash = null")

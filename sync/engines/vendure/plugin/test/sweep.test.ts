@@ -2,7 +2,6 @@
  * What the mirror asks to prove that nothing is missing. A hook, a fingerprint and a document of one state must have
  * one hash, or every sweep would find drift where there is none.
  */
-import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Kind } from './support/admin-documents';
 import { MirroredShop } from './support/mirrored-shop';
@@ -52,19 +51,15 @@ async function documents(admin: Client, kind: Kind, ids: string[]): Promise<Hook
   return (await admin.run(query, { entity: ENTITIES[kind], ids })).mirrorDocuments;
 }
 
-function digest(data: unknown): string {
-  return createHash('sha256').update(JSON.stringify(data)).digest('base64url').slice(0, 24);
-}
-
 /** The newest hook, the fingerprint and the document of an entity say the same. */
 async function agree(mirror: MirroredShop, kind: Kind, id: string): Promise<void> {
   const [event] = await documents(mirror.admin, kind, [id]);
   const hook = mirror.receiver.newest(kind, id);
   expect(event).toMatchObject({ type: `${kind}.changed`, entityId: id });
   expect(JSON.stringify(event?.data)).toBe(JSON.stringify(hook?.data));
-  const hash = digest(event?.data);
-  expect([event?.hash, hook?.hash]).toEqual([hash, hash]);
-  expect((await sweep(mirror.admin, kind)).get(id)).toBe(hash);
+  expect(event?.hash).toMatch(/^[\w-]{24}$/);
+  expect(hook?.hash).toBe(event?.hash);
+  expect((await sweep(mirror.admin, kind)).get(id)).toBe(event?.hash);
 }
 
 const setStage = (admin: Client, id: string, deliveryStage: string) =>
@@ -154,7 +149,9 @@ describe('The Admin API', () => {
     await agree(mirror, 'order', id);
     await shop.sql(`update product_translation set name = name || ' (new)'`);
     const hash = (await sweep(admin, 'order')).get(id);
-    expect(hash).not.toBe(mirror.receiver.newest('order', id)?.hash);
+    const before = mirror.receiver.newest('order', id)?.hash;
+    expect(hash).not.toBe(before);
+    expect(hash?.slice(0, 16)).toBe(before?.slice(0, 16));
     expect((await documents(admin, 'order', [id]))[0]?.hash).toBe(hash);
   });
 
