@@ -26,6 +26,7 @@ import { NoteQueue } from './notes/note-queue';
 import { LOGGER_CTX, Notebook } from './notes/notebook';
 import { RowWatch } from './notes/row-watch';
 import { CustomerSyncOptions, OPTIONS, ResolvedOptions, resolveOptions } from './options';
+import { addFields } from './own-fields';
 import { Endpoint } from './send/endpoint';
 import { SendLoop } from './send/send-loop';
 import { Sender } from './send/sender';
@@ -70,9 +71,8 @@ const ORDER_LINE_FIELDS = [
   adminApiExtensions: { schema: mirrorSchema, resolvers: [MirrorResolver] },
   compatibility: '^3.0.0',
   configuration: (config) => {
-    const { Customer = [], OrderLine = [] } = config.customFields;
-    config.customFields.Customer = [...Customer, ...CUSTOMER_FIELDS];
-    config.customFields.OrderLine = [...OrderLine, ...ORDER_LINE_FIELDS];
+    addFields(config.customFields, 'Customer', CUSTOMER_FIELDS);
+    addFields(config.customFields, 'OrderLine', ORDER_LINE_FIELDS);
     return config;
   },
 })

@@ -14,6 +14,7 @@ import {
   VendurePlugin,
 } from '@vendure/core';
 import { PrivateFieldsInterceptor } from '../api/private-fields.interceptor';
+import { addFields } from '../own-fields';
 import { DeliveryStageChange } from './delivery-stage-change.entity';
 import { adminApiSchema, StageResolver } from './stage.resolver';
 import { StageWatch } from './stage-watch';
@@ -49,7 +50,7 @@ const ORDER_FIELDS: CustomFieldConfig[] = [
   adminApiExtensions: { schema: adminApiSchema, resolvers: [StageResolver] },
   compatibility: '^3.0.0',
   configuration: (config) => {
-    config.customFields.Order = [...(config.customFields.Order ?? []), ...ORDER_FIELDS];
+    addFields(config.customFields, 'Order', ORDER_FIELDS);
     return config;
   },
 })

@@ -1,0 +1,27 @@
+/**
+ * Custom fields beside those that the shop has already: many have a tracking number of their own.
+ */
+import type { CustomFieldConfig, CustomFields } from '@vendure/core';
+
+/** Add fields to an entity's. One that the shop declares itself stays as it is, if it can hold what ours does. */
+export function addFields(fields: CustomFields, entity: keyof CustomFields, ours: CustomFieldConfig[]): void {
+  const own = fields[entity] ?? [];
+  const missing = ours.filter((field) => {
+    const declared = own.find(({ name }) => name === field.name);
+    if (declared && !isLike(declared, field)) {
+      throw new Error(
+        `commerce-mirror: the shop's own custom field ${entity}.${field.name} must be of the type ${field.type} and ` +
+          `not public, or have another name.`,
+      );
+    }
+    return !declared;
+  });
+  fields[entity] = [...own, ...missing];
+}
+
+/** Public, a shopper could set it. */
+function isLike(declared: CustomFieldConfig, field: CustomFieldConfig): boolean {
+  const isHolder = declared.type === field.type || (declared.type === 'text' && field.type === 'string');
+  const isPrivate = declared.public === false || declared.readonly === true;
+  return isHolder && isPrivate && !declared.list && !declared.internal;
+}
