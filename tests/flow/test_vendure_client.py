@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from sync.engines.base import Context
 from sync.engines.registry import ENGINES
@@ -228,6 +229,16 @@ async def test_a_shop_that_is_away_is_to_be_retried_later(api: FakeAdminApi) -> 
         client = VendureClient(AdminApi(http, credentials, seconds=1), patience_seconds=0.5)
         with pytest.raises(Retry, match="cannot be reached"):
             await client.count("order")
+
+
+async def test_that_a_shop_is_waited_for_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sync.engines.vendure.client.rest", lambda _: 0.01)
+    credentials = Credentials(api_url="http://127.0.0.1:9/admin-api", username="mirror", password="x")
+    async with httpx.AsyncClient(timeout=60) as http:
+        with capture_logs() as logs, pytest.raises(Retry):
+            await VendureClient(AdminApi(http, credentials, seconds=1), patience_seconds=0.5).count("order")
+    assert {entry["event"] for entry in logs} == {"engine.tried_again"}
+    assert "The shop cannot be reached" in logs[0]["reason"]
 
 
 async def test_a_session_that_has_ended_is_renewed_once_for_all_lanes(api: FakeAdminApi, client: VendureClient) -> None:

@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import httpx
 import msgspec
+import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_before_delay, wait_random_exponential
 
 from sync.engines.base import Client, Event, Fingerprint, Sweep
@@ -24,9 +25,14 @@ from sync.errors import Retry
 from sync.records import Delivery, Entity
 from sync.settings import Credentials
 
+log = structlog.get_logger()
+
 PATIENCE_SECONDS = 60.0
 rest = wait_random_exponential(multiplier=0.5, max=10)
 """Seconds between attempts: at random up to half a second, twice that, and so on."""
+
+QUIET_ATTEMPTS = 2
+"""So many may fail before the log says that the shop is waited for."""
 
 LANES = 4
 FIRST_DOCUMENTS = 50
@@ -154,9 +160,16 @@ class VendureClient:
             retry=retry_if_exception_type(Retry),
             wait=_rest,
             stop=stop_before_delay(self._patience_seconds),
+            before_sleep=self._tell,
             reraise=True,
         )
         return await attempts(call, *args, **kwargs)
+
+    def _tell(self, state: RetryCallState) -> None:
+        """Say what is waited for: a person may be waiting, too."""
+        fault = state.outcome.exception() if state.outcome else None
+        if state.attempt_number > QUIET_ATTEMPTS and isinstance(fault, Retry):
+            log.warning("engine.tried_again", reason=fault.reason, gives_up_after_seconds=self._patience_seconds)
 
 
 def _rest(state: RetryCallState) -> float:
