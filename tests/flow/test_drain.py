@@ -26,6 +26,10 @@ from tests.postgres import TestServer
 from tests.rest.gateway import both_doors, postgres_only
 
 ORDERS = "select source_id from public.customer_orders_summary order by source_id::int"
+BECOMES_SHOPIFY = """
+    alter table mirror.integrations disable trigger guard;
+    update mirror.integrations set engine = 'shopify'
+"""
 LAPSED = "update mirror.webhook_events set available_at = now() - interval '1 second' where state = 'pending'"
 WORKER = "select pid from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
 
@@ -147,7 +151,7 @@ async def test_a_fault_of_ours_kills_one_event_and_not_the_drain(
 ) -> None:
     monkeypatch.setitem(ENGINES, "shopify", FaultyEngine())
     await mirror.accept(customer_changed("1", 1))
-    await mirror.connection.execute("update mirror.integrations set engine = 'shopify'")
+    await mirror.connection.execute(BECOMES_SHOPIFY)
     assert await mirror.drain().run() == Counts(dead=1)
     assert await mirror.events("reason") == ["a fault of the mirror: ZeroDivisionError; see its log"]
 
@@ -177,7 +181,7 @@ async def test_events_of_an_inactive_integration_wait_for_it(mirror: Mirror) -> 
 
 
 async def test_events_of_an_engine_that_this_version_does_not_know_wait_for_one_that_does(mirror: Mirror) -> None:
-    await mirror.connection.execute("update mirror.integrations set engine = 'shopify'")
+    await mirror.connection.execute(BECOMES_SHOPIFY)
     assert await mirror.take(customer_changed("1", 1)) == Counts(retried=1)
     assert await mirror.events("reason") == ["this version does not know the engine shopify: install a newer mirror"]
 

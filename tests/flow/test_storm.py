@@ -140,7 +140,7 @@ SOME_EVENT = "(select id from mirror.webhook_events order by id limit 1)"
             "events still pending",
         ),
         (
-            f"update mirror.webhook_events set state = 'dead', reason = 'broken' where id = {SOME_EVENT}",
+            f"update mirror.webhook_events set state = 'dead', reason = '', settled_at = now() where id = {SOME_EVENT}",
             "dead letters",
         ),
     ],

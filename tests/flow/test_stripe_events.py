@@ -22,7 +22,12 @@ NAMES = sorted(path.stem for path in EVENTS.glob("*.json"))
 
 
 TABLES = ("mirror.webhook_events", "public.refunds", "public.payments", "public.invoices", "public.subscriptions")
-EMPTY = "; ".join(f"delete from {table}" for table in (*TABLES, "public.subscription_plans", *PROVIDER))
+EMPTY = "; ".join(
+    [
+        "update mirror.webhook_events set state = 'applied', settled_at = now() where state <> 'applied'",
+        *(f"delete from {table}" for table in (*TABLES, "public.subscription_plans", *PROVIDER)),
+    ]
+)
 
 
 @pytest.fixture(scope="module")
