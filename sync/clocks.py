@@ -28,6 +28,6 @@ async def latest_version(database: Database, versions: Iterable[datetime]) -> da
 def told_too_early(version: datetime) -> str:
     """Return why a version that is too late is not taken, and what to do."""
     return (
-        f"the engine read it at {version.isoformat(' ', 'minutes')} by its clock, which is still to come: set the clock "
-        "of the engine's database right; then `mirror reconcile --fix`, or the daemon's next one, reads it anew"
+        f"the engine read it at {version.isoformat(' ', 'minutes')} by its clock, which is still to come: set the "
+        "clock of the engine's database right; then `mirror reconcile --fix`, or the daemon's next one, reads it anew"
     )
