@@ -10,8 +10,8 @@ export function addFields(fields: CustomFields, entity: keyof CustomFields, ours
     const declared = own.find(({ name }) => name === field.name);
     if (declared && !isLike(declared, field)) {
       throw new Error(
-        `commerce-mirror: the shop's own custom field ${entity}.${field.name} must be of the type ${field.type} and ` +
-          `not public, or have another name.`,
+        `commerce-mirror: the shop's own custom field ${entity}.${field.name} must be of the type ${field.type}, ` +
+          `not public and not readonly, or have another name.`,
       );
     }
     return !declared;
@@ -19,9 +19,9 @@ export function addFields(fields: CustomFields, entity: keyof CustomFields, ours
   fields[entity] = [...own, ...missing];
 }
 
-/** Public, a shopper could set it. */
+/** Public, a shopper could set it; readonly, the mirror could not. */
 function isLike(declared: CustomFieldConfig, field: CustomFieldConfig): boolean {
   const isHolder = declared.type === field.type || (declared.type === 'text' && field.type === 'string');
-  const isPrivate = declared.public === false || declared.readonly === true;
-  return isHolder && isPrivate && !declared.list && !declared.internal;
+  const isSettable = declared.public === false && !declared.readonly;
+  return isHolder && isSettable && !declared.list && !declared.internal;
 }

@@ -27,7 +27,13 @@ test.each<[string, CustomFieldConfig]>([
   ['another type', { name: 'trackingNumber', type: 'int', public: false }],
   ['a list', { name: 'trackingNumber', type: 'string', public: false, list: true }],
   ['an internal one', { name: 'trackingNumber', type: 'string', internal: true, public: false }],
+  [
+    'one that the mirror may not set',
+    { name: 'trackingNumber', type: 'string', public: false, readonly: true },
+  ],
   ['one that shoppers may set', { name: 'trackingNumber', type: 'string' }],
 ])('refuses %s, and says which field', (_, own) => {
-  expect(() => withOwn(own)).toThrow(/Order\.trackingNumber must be of the type string and not public/);
+  expect(() => withOwn(own)).toThrow(
+    /Order\.trackingNumber must be of the type string, not public and not readonly/,
+  );
 });
