@@ -6,6 +6,7 @@ From the environment, like `sync.settings`; one error lists all that is wrong.
 import base64
 import binascii
 import ipaddress
+import os
 import re
 from decimal import Decimal
 from typing import Any, cast
@@ -119,10 +120,20 @@ def _load_route(env: Env, name: str) -> Route | None:
 
 def _load_quotas(env: Env) -> Quotas:
     texts = {name: env.str(variable(name), default, validate=_is_quota) for name, default in DEFAULTS.items()}
+    for mistyped in sorted(_limits_set() - {variable(name) for name in DEFAULTS}):
+        env.str(mistyped, validate=_is_no_limit)
     try:
         return Quotas(**{name: parsed(name, text) for name, text in texts.items()})
     except (ValueError, AttributeError):
         return Quotas(**dict.fromkeys(DEFAULTS))  # `env` remembers it
+
+
+def _limits_set() -> set[str]:
+    return {name for name in os.environ if name.startswith(variable(""))}
+
+
+def _is_no_limit(_: str) -> None:
+    raise ValidationError(f"there is no such limit; what there is: {', '.join(map(variable, DEFAULTS))}")
 
 
 def _is_quota(value: str) -> None:

@@ -141,3 +141,9 @@ def test_a_new_key_is_as_supabase_imports_it() -> None:
     assert (key["kty"], key["crv"], key["alg"], key["key_ops"]) == ("EC", "P-256", "ES256", ["sign", "verify"])
     assert key["d"]
     assert key["kid"] != json.loads(make_token_key())["kid"]
+
+
+def test_a_mistyped_limit_is_no_silent_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = wrong(monkeypatch, MIRROR_LIMIT_TRAKING="60/600")
+    assert "MIRROR_LIMIT_TRAKING: there is no such limit" in said
+    assert "MIRROR_LIMIT_TRACKING" in said
