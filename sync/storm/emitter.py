@@ -32,6 +32,8 @@ BACKOFF_SECONDS = (0.1, 1.0)
 REST_SECONDS = (0.0, 0.3)
 """Between two requests of a sender: meanwhile, changes gather."""
 ABANDONED_AFTER_SECONDS = 0.003
+REFUSED_ANYWAY = {httpx.codes.SERVICE_UNAVAILABLE, httpx.codes.TOO_MANY_REQUESTS}
+"""What a request that is wrong may also be answered: forged ones are limited, and a long storm comes to the limit."""
 EARLIER_STATES = 2000
 """So many states are remembered, to come again."""
 
@@ -226,7 +228,7 @@ class Emitter:
 
     async def _post_wrongly(self, client: httpx.AsyncClient, body: bytes, secret: str, expected: int) -> None:
         answer = await self._attempt(client, body, secret)
-        if answer is not None and answer.status_code not in {expected, httpx.codes.SERVICE_UNAVAILABLE}:
+        if answer is not None and answer.status_code not in {expected, *REFUSED_ANYWAY}:
             self.wrongly_taken.append(f"{answer.status_code} where it should be {expected}")
 
     async def _abandon(self, client: httpx.AsyncClient, body: bytes) -> None:

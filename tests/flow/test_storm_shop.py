@@ -102,16 +102,19 @@ def test_a_delivery_that_the_mirror_sets_is_in_the_shops_history() -> None:
 class Recorder:
     """Takes every hook, whatever is wrong with it, and writes it down."""
 
-    def __init__(self, *, slow: float = 0) -> None:
+    def __init__(self, *, slow: float = 0, unsigned: int = 202) -> None:
         self.requests: list[tuple[dict[str, str], bytes, datetime]] = []
         self._slow = slow
+        self._unsigned = unsigned
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         body = (await receive())["body"]
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         self.requests.append((headers, body, datetime.now(UTC)))
         await asyncio.sleep(self._slow)
-        await send({"type": "http.response.start", "status": 202, "headers": [(b"content-type", b"application/json")]})
+        status = 202 if self.is_signed(len(self.requests) - 1) else self._unsigned
+        json_type = [(b"content-type", b"application/json")]
+        await send({"type": "http.response.start", "status": status, "headers": json_type})
         await send({"type": "http.response.body", "body": b'{"accepted": 1, "duplicates": 0}'})
 
     def events(self) -> list[list[dict[str, Any]]]:
@@ -146,9 +149,11 @@ async def recording(recorder: Recorder, port: int = 0) -> AsyncIterator[str]:
         await serving
 
 
-async def emitted(steps: int = 60, *, slow: float = 0, **faults: float) -> tuple[Shop, Emitter, Recorder]:
+async def emitted(
+    steps: int = 60, *, slow: float = 0, unsigned: int = 202, **faults: float
+) -> tuple[Shop, Emitter, Recorder]:
     """Let a shop live for some steps, and tell it with these faults."""
-    recorder, shop = Recorder(slow=slow), Shop(1)
+    recorder, shop = Recorder(slow=slow, unsigned=unsigned), Shop(1)
     async with recording(recorder) as endpoint:
         emitter = Emitter(shop, endpoint, SECRET, HookFaults(**faults), seed=1)
         shop.on_change = emitter.note
@@ -251,6 +256,12 @@ async def test_forged_requests_are_signed_by_somebody_else_and_come_again_rightl
     assert len(forged) == len(recorder.requests) / 2
     assert len(emitter.wrongly_taken) == len(forged)
     assert is_told(shop, recorder)
+
+
+@pytest.mark.parametrize(("status", "is_wrong"), [(401, False), (429, False), (503, False), (500, True)])
+async def test_a_forged_request_may_be_refused_in_more_than_one_way(status: int, is_wrong: bool) -> None:
+    _, emitter, _ = await emitted(20, forged=1, unsigned=status)
+    assert bool(emitter.wrongly_taken) == is_wrong
 
 
 async def test_abandoned_requests_come_again_with_the_same_ids() -> None:
