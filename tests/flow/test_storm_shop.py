@@ -111,8 +111,8 @@ class Recorder:
         body = (await receive())["body"]
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         self.requests.append((headers, body, datetime.now(UTC)))
-        await asyncio.sleep(self._slow)
         status = 202 if self.is_signed(len(self.requests) - 1) else self._unsigned
+        await asyncio.sleep(self._slow)
         json_type = [(b"content-type", b"application/json")]
         await send({"type": "http.response.start", "status": status, "headers": json_type})
         await send({"type": "http.response.body", "body": b'{"accepted": 1, "duplicates": 0}'})
