@@ -16,7 +16,7 @@ import msgspec
 
 from sync.database import Database
 from sync.doors.base import PASSING, translated
-from sync.errors import Reject, Retry
+from sync.errors import Reject, Retry, Unmigrated
 
 PIECES = 16
 """How many pieces a slice, or a piece of it, is taken into. From two events on, the logarithm to the base of 2 is never
@@ -82,7 +82,12 @@ async def _try(
 def _piece(events: Sequence[Event], row: Any) -> Piece[Event]:
     if row["state"] is None:
         return Piece(events, None, row["customers"], row["orders"])
-    return Piece(events, translated(row["state"], row["message"], constraint=row["violated"]))
+    return Piece(events, of_the_event(translated(row["state"], row["message"], constraint=row["violated"])))
+
+
+def of_the_event(refusal: Reject | Retry) -> Reject | Retry:
+    """Return a refusal as it concerns an event: one that is applied while the database is migrated waits for that."""
+    return Retry(refusal.reason) if isinstance(refusal, Unmigrated) else refusal
 
 
 def _split(events: Sequence[Event]) -> list[Sequence[Event]]:

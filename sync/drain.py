@@ -12,14 +12,14 @@ nothing.
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import msgspec
 import structlog
 
 from sync import inbox
-from sync.apart import apply_apart
+from sync.apart import apply_apart, of_the_event
 from sync.clocks import latest_version, told_too_early
 from sync.database import Database
 from sync.engines.base import Client, Fetch
@@ -37,6 +37,12 @@ ATTEMPTS_TOGETHER = 3
 
 FETCHING_SHARE = 0.3
 """Of a lease, what the fetching may take: the rest is for applying."""
+
+
+LONGEST_WAIT = timedelta(hours=1)
+"""So long what an engine read at a time still to come may wait for it."""
+
+NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 class Counts(msgspec.Struct):
@@ -64,7 +70,7 @@ class _Mapped(msgspec.Struct, frozen=True):
     @property
     def version(self) -> datetime:
         """The latest of what it says."""
-        return max(record.source_version for record in self.records)
+        return max((record.source_version for record in self.records), default=NEVER)
 
 
 class _Lane(msgspec.Struct, frozen=True):
@@ -195,7 +201,7 @@ class Drain:
         ahead = [m for m in mapped if m.version > latest]
         if not ahead:
             return mapped, refused
-        early = [Settlement(m.event.id, "dead", told_too_early(m.version)) for m in ahead]
+        early = [_put_off(m, m.version - latest) for m in ahead]
         return [m for m in mapped if m.version <= latest], refused + early
 
     def _records(self, event: Claimed) -> list[Record]:
@@ -219,7 +225,8 @@ class Drain:
             changed = await self._database.call(
                 "apply_events", p_claim=token, p_records=lane.records, p_settlements=_as_applied(mapped)
             )
-        except (Reject, Retry) as error:
+        except (Reject, Retry) as refusal:
+            error = of_the_event(refusal)
             if len(mapped) > 1 and _may_be_one(error, mapped):
                 await self._apply_apart(token, mapped, counts)
             elif isinstance(error, Reject):
@@ -241,6 +248,14 @@ class Drain:
                 case Retry() as retry:
                     later += _put_back(piece.events, retry)
         await self._settle(token, later, counts)
+
+
+def _put_off(mapped: _Mapped, excess: timedelta) -> Settlement:
+    """Let what was read a little too early wait for its time; what is hours ahead would wait for nothing."""
+    reason = told_too_early(mapped.version)
+    if excess > LONGEST_WAIT:
+        return Settlement(mapped.event.id, "dead", reason)
+    return Settlement(mapped.event.id, "retry", reason, retry_after=excess.total_seconds() + 1)
 
 
 def _refusal(event: Claimed, error: BaseException) -> Settlement:

@@ -4,6 +4,7 @@
     ├── Retry    try the same again, later
     │   └── Await    … and do not let the others wait for it: it waits for something of its own
     ├── Reject   never try again: keep it, say why
+    │   └── Unmigrated   … unless the database is migrated first
     └── Skip     nothing is wrong, and there is nothing to do
 
 What carries a reason carries it for people: a sentence without secrets and without a customer's data.
@@ -33,6 +34,10 @@ class Await(Retry):
 
 class Reject(SyncError):  # noqa: N818 - named by what to do next
     """It cannot work, however often it is tried."""
+
+
+class Unmigrated(Reject):
+    """The database lacks what was asked of it: it is older or newer than this version, or is just being migrated."""
 
 
 class Skip(SyncError):  # noqa: N818 - named by what to do next

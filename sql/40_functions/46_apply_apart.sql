@@ -40,7 +40,7 @@ begin
         exception when others then
             get stacked diagnostics state = returned_sqlstate, message = message_text, violated = constraint_name;
             if json_array_length(v_piece #> '{settlements,id}') = 1
-            and not (left(state, 2) = any(p_passing) or violated = any(p_passing)) then
+            and not array[left(state, 2), state, violated] && p_passing then
                 perform mirror.settle_events(
                     p_claim,
                     json_build_object(
@@ -60,7 +60,7 @@ $$;
 comment on function mirror.apply_apart(uuid, json, text[]) is
 'Applies pieces of a slice that was refused as a whole, each by itself; returns a row for each, with how many customers and '
 'orders changed, or why it was refused. p_pieces: a list of {"records", "settlements"} as apply_events takes them. A single '
-'event that is refused is settled as dead, unless the class of its SQLSTATE or the constraint that it violates is among '
+'event that is refused is settled as dead, unless its SQLSTATE, the class of that, or the constraint that it violates is among '
 'p_passing: that passes by itself.';
 revoke execute on function mirror.apply_apart(uuid, json, text[]) from public;
 grant execute on function mirror.apply_apart(uuid, json, text[]) to service_role;

@@ -7,7 +7,7 @@ the same errors; `sync/database.py` chooses between them.
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol, overload
 
-from sync.errors import Await, Reject, Retry
+from sync.errors import Await, Reject, Retry, Unmigrated
 
 TRANSIENT_CLASSES = ("08", "25", "40", "53", "55", "57", "58", "XX")
 """Classes of SQLSTATE that say nothing about the arguments: connection, transaction state, rollback,
@@ -18,12 +18,12 @@ ORDER_CODE_INDEX = "customer_orders_summary_order_code"
 
 UNIQUE_VIOLATION = "23505"
 
-PASSING = (*TRANSIENT_CLASSES, ORDER_CODE_INDEX)
-"""Classes of SQLSTATE, and constraints, whose errors pass by themselves: what `translated` makes a Retry of."""
-
-
 UNMIGRATED = ("3F000", "42P01", "42703", "42883")
 """A schema, table, column or function is not there."""
+
+PASSING = (*TRANSIENT_CLASSES, *UNMIGRATED, ORDER_CODE_INDEX)
+"""Classes of SQLSTATE, SQLSTATEs and constraints whose errors are no event's fault, and pass: what `translated` makes a
+Retry of, and an Unmigrated."""
 
 MIGRATE = "Is the database migrated? `mirror migrate` does it"
 
@@ -72,5 +72,5 @@ def translated(state: str, message: str, *, constraint: str | None = None) -> Re
         return Await("another order has this code for now: its own change has not arrived yet")
     reason = f"{message} (SQLSTATE {state})"
     if state in UNMIGRATED:
-        reason += f". {MIGRATE}"
+        return Unmigrated(f"{reason}. {MIGRATE}")
     return Retry(reason) if state.startswith(TRANSIENT_CLASSES) else Reject(reason)

@@ -47,6 +47,14 @@ async def test_a_clock_that_is_two_minutes_ahead_does_no_harm(mirror: Mirror) ->
     assert (await mirror.order("1"))["order_state"] == "Shipped"
 
 
+async def test_what_was_read_a_little_too_early_waits_for_its_time(mirror: Mirror) -> None:
+    counts = await mirror.take(order_changed("1", ahead(minutes=15), customer=None))
+    assert counts == Counts(retried=1)
+    (wait,) = await mirror.column("select available_at - now() from mirror.webhook_events where state = 'pending'")
+    assert timedelta(minutes=9) < wait < timedelta(minutes=11)
+    assert (await mirror.take(order_changed("2", ahead(minutes=70), customer=None))).dead == 1
+
+
 @both_doors
 async def test_of_two_clocks_ours_may_be_the_wrong_one(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clocks, "datetime", Stopped)

@@ -315,3 +315,17 @@ async def test_of_any_two_states_in_hand_at_once_the_newer_stays(mirror: Mirror,
         await asyncio.gather(*(mirror.drain(slice_size=1).drain_slice() for _ in versions))
         await settled(mirror)
         assert (await mirror.order(order_id))["order_state"] == "V2"
+
+
+@both_doors
+@pytest.mark.parametrize("count", [1, 3])
+async def test_an_event_that_meets_a_migration_waits_for_it(mirror: Mirror, count: int) -> None:
+    """As a migration that makes a function anew has it: who calls the old one meanwhile does not find what it calls."""
+    rename = "alter function mirror.{}(uuid, mirror.written_orders, mirror.item_columns) rename to {}"
+    await mirror.connection.execute(rename.format("replace_order_items", "put_order_items"))
+    counts = await mirror.take(*(order_changed(str(number), 1) for number in range(count)))
+    assert counts == Counts(retried=count)
+    assert "Is the database migrated?" in (await mirror.events("reason"))[0]
+    await mirror.connection.execute(rename.format("put_order_items", "replace_order_items"))
+    await mirror.connection.execute("update mirror.webhook_events set available_at = now()")
+    assert (await mirror.drain().run()).orders == count

@@ -11,7 +11,7 @@ export function addFields(fields: CustomFields, entity: keyof CustomFields, ours
     if (declared && !isLike(declared, field)) {
       throw new Error(
         `commerce-mirror: the shop's own custom field ${entity}.${field.name} must be of the type ${field.type}, ` +
-          `not public and not readonly, or have another name.`,
+          `no list, and neither public nor readonly nor internal, or have another name.`,
       );
     }
     return !declared;

@@ -34,6 +34,6 @@ test.each<[string, CustomFieldConfig]>([
   ['one that shoppers may set', { name: 'trackingNumber', type: 'string' }],
 ])('refuses %s, and says which field', (_, own) => {
   expect(() => withOwn(own)).toThrow(
-    /Order\.trackingNumber must be of the type string, not public and not readonly/,
+    /Order\.trackingNumber must be of the type string, no list, and neither public nor readonly nor internal/,
   );
 });
