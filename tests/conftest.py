@@ -18,8 +18,9 @@ from tests.mirror import Mirror
 from tests.postgres import FORGETFUL, TestServer, apply_platform, quick_folder, running_server
 from tests.rest.gateway import DOOR, Gateway, goes_through_rest, running_gateway
 
-settings.register_profile("thorough", max_examples=2000)
-"""For `pytest --hypothesis-profile=thorough`: twenty times as much of what takes its measure from the profile."""
+settings.register_profile("thorough", max_examples=2000, derandomize=False)
+"""For `pytest --hypothesis-profile=thorough`: twenty times as many examples, and others each time."""
+settings.load_profile("ci")  # Hypothesis' own: the same examples each time, here as in CI
 
 
 def pytest_configure() -> None:
