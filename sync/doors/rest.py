@@ -17,7 +17,7 @@ import msgspec
 from supabase import AsyncClient, AsyncClientOptions
 
 from sync.doors.base import Heard, Row, translated
-from sync.errors import Reject, Retry
+from sync.errors import Reject, Retry, Unmigrated
 from sync.settings import Project
 
 FUNCTION = "mirror_call"
@@ -34,6 +34,9 @@ REFUSED_KEY = "SUPABASE_SECRET_KEY is refused: it must be a secret key (sb_secre
 DOOR_IS_AWAY = "PGRST0"
 """PostgREST's own errors are PGRST and three figures; those of this group say that it has no connection to Postgres
 (https://docs.postgrest.org/en/stable/references/errors.html)."""
+
+NO_SUCH_FUNCTION = "PGRST202"
+"""PostgREST's cache of the schema does not have it: nobody has migrated, or it has not looked since."""
 
 SQLSTATE_LENGTH = 5
 
@@ -186,6 +189,8 @@ def _translated(fault: _Fault, response: httpx.Response) -> Retry | Reject:
     code, message = fault.code or "", fault.message or ""
     if len(code) == SQLSTATE_LENGTH:
         return translated(code, message, constraint=_last_quoted(message))
+    if code == NO_SUCH_FUNCTION:
+        return Unmigrated(f"{message} ({code})")
     if code.startswith("PGRST") and not code.startswith(DOOR_IS_AWAY):
         return Reject(f"{message} ({code})")
     reason = f"SUPABASE_URL answers {response.status_code} {response.reason_phrase}"

@@ -9,7 +9,7 @@ import pytest
 import respx
 
 from sync.database import connect
-from sync.errors import Await, Reject, Retry, SyncError
+from sync.errors import Await, Reject, Retry, SyncError, Unmigrated
 from sync.settings import Project
 
 PROJECT = Project("https://abc.supabase.co", "sb_secret_x")
@@ -42,7 +42,7 @@ ANSWERS: dict[str, tuple[httpx.Response, type[SyncError], str]] = {
     ),
     "no such function": (
         fault(404, "PGRST202", "Could not find the function public.mirror_call in the schema cache"),
-        Reject,
+        Unmigrated,
         "Could not find the function public.mirror_call in the schema cache (PGRST202)",
     ),
     "no connection to Postgres": (
