@@ -196,21 +196,21 @@ begin
         payload = case when p_state in ('sent', 'dead') then coalesce(c.handed_out, c.payload) else c.payload end
     where c.id = any(p_commands);
 
-    -- What an admin has set since it was handed out is a command of its own.
+    -- What both do not agree on by now is a command of its own; after one that was not sent, only what was set since.
     perform mirror.queue_commands(array(
         select s.order_summary_id
         from mirror.outbox as c
         inner join public.customer_orders_summary as o on o.id = c.order_summary_id
         inner join public.order_delivery_status as s on s.order_summary_id = o.id
         where
-            c.id = any(p_commands) and c.handed_out <> mirror.delivery_payload(s)
+            c.id = any(p_commands) and (p_state = 'sent' or c.handed_out <> mirror.delivery_payload(s))
             and not s.is_cancelled and mirror.is_undelivered(s, o)
     ));
 end
 $$;
 
 comment on function mirror.end_commands(uuid[], mirror.command_state, text) is
-'Settles pending commands for good, and queues what has changed since they were handed out.';
+'Settles pending commands for good, and queues what the engine is still to be told of their orders.';
 revoke execute on function mirror.end_commands(uuid[], mirror.command_state, text) from public;
 grant execute on function mirror.end_commands(uuid[], mirror.command_state, text) to service_role;
 

@@ -215,6 +215,16 @@ async def test_what_was_sent_and_could_not_be_read_back_is_not_sent_again(sides:
     assert await sides.here("1") == sides.there("1") == ("ARRIVED", None)
 
 
+async def test_what_was_sent_and_then_changed_by_the_shop_may_be_set_again(sides: TwoSides) -> None:
+    await sides.admin_sets("1", stage="SOURCING")
+    await sides.deliver(SilentClient(sides.shop, 2, Retry("busy")))
+    await sides.tell(sides.shop_sets("1", "SOURCING", "SHOP-1"))
+    assert await sides.here("1") == ("SOURCING", "SHOP-1")
+    await sides.admin_sets("1", tracking_number=None)
+    assert [await sides.deliver(), await sides.deliver()] == [Counts(sent=1), Counts(sent=1)]
+    assert await sides.here("1") == sides.there("1") == ("SOURCING", None)
+
+
 @both_doors
 async def test_the_shop_says_when_to_try_again(sides: TwoSides) -> None:
     await sides.admin_sets("1", stage="SOURCING")
