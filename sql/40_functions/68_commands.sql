@@ -297,6 +297,11 @@ set search_path = ''
 as $$
 declare
     v_settlements mirror.settlement_columns := json_populate_record(null::mirror.settlement_columns, p_settlements);
+    v_read constant text[] := array(
+        select json_array_elements_text(p_records #> '{0,orders,source_id}')
+        union all
+        select json_array_elements_text(p_records #> '{0,deleted_orders,source_id}')
+    );
     v_held uuid[];
     v_taken uuid[];
     v_ended record;
@@ -323,8 +328,10 @@ begin
         from unnest(v_settlements.id, v_settlements.outcome, v_settlements.reason, v_settlements.retry_after)
             as s (id, outcome, reason, retry_after)
         inner join mirror.outbox as c on c.id = s.id and c.claimed_by = p_claim
+        inner join public.customer_orders_summary as o on o.id = c.order_summary_id
         cross join lateral (
-            -- What the engine has was sent, whatever the sender was answered.
+            -- What the engine has was sent, whatever the sender was answered; but until it is read again, nobody knows which
+            -- entry of the engine's history came of it.
             select
                 (case
                     when c.is_confirmed then 'sent'
@@ -333,10 +340,14 @@ begin
                 end)::mirror.command_state as state,
                 case when not c.is_confirmed then s.reason end as reason
             where
-                c.is_confirmed and s.outcome <> 'unread' or s.outcome in ('dead', 'skipped')
-                or s.outcome = 'retry' and coalesce(
-                    make_interval(secs => s.retry_after), mirror.retry_wait('command', c.attempts)
-                ) is null
+                c.is_confirmed and (o.source_id = any(v_read) or c.change_source_id is not null)
+                or s.outcome = 'skipped'
+                or not c.is_confirmed and (
+                    s.outcome = 'dead'
+                    or s.outcome = 'retry' and coalesce(
+                        make_interval(secs => s.retry_after), mirror.retry_wait('command', c.attempts)
+                    ) is null
+                )
         ) as ends
         where c.id = any(v_held)
         group by ends.state, ends.reason
@@ -361,8 +372,8 @@ $$;
 comment on function mirror.settle_commands(uuid, json, json) is
 'Applies what the engine says after the sending, and ends the lease of commands: outcome sent, skipped or dead (with a reason), '
 'retry after so many seconds, or, where none are given, as mirror.retry_schedule says, or unread: the engine took it, but could '
-'not be asked again. What the engine shows to have counts as sent in any case; what the claim no longer holds is left alone. '
-'Returns how many were sent, skipped, dead and retried.';
+'not be asked again. What the engine shows to have counts as sent in any case, what it took as soon as it is read again; what '
+'the claim no longer holds is left alone. Returns how many were sent, skipped, dead and retried.';
 revoke execute on function mirror.settle_commands(uuid, json, json) from public;
 grant execute on function mirror.settle_commands(uuid, json, json) to service_role;
 

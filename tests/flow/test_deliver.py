@@ -225,6 +225,28 @@ async def test_what_was_sent_and_then_changed_by_the_shop_may_be_set_again(sides
     assert await sides.here("1") == sides.there("1") == ("SOURCING", None)
 
 
+async def test_what_was_sent_is_known_again_though_the_shop_could_not_be_asked_twice(sides: TwoSides) -> None:
+    await sides.admin_sets("1", tracking_number="SLP-1")
+    assert await sides.deliver(SilentClient(sides.shop, 2, Retry("busy"))) == Counts(retried=1)
+    await sides.admin_sets("1", tracking_number="SLP-2")
+    assert await sides.deliver(SilentClient(sides.shop, 1, Retry("busy"))) == Counts(retried=1)
+    await sides.let_time_pass()
+    assert await sides.deliver() == Counts(sent=1)
+    assert await sides.deliver() == Counts(sent=1)
+    assert [entry[2:] for entry in await sides.history("1")] == [("SLP-1", "studio"), ("SLP-2", "studio")]
+    assert await sides.differences() == []
+
+
+async def test_what_was_sent_is_not_given_up_because_the_shop_cannot_be_asked(sides: TwoSides) -> None:
+    await sides.admin_sets("1", stage="SOURCING")
+    await sides.deliver(SilentClient(sides.shop, 2, Retry("busy")))
+    await sides.admin.run("update mirror.outbox set attempts = 29, available_at = now()")
+    assert await sides.deliver(SilentClient(sides.shop, 1, Retry("away"))) == Counts(retried=1)
+    await sides.let_time_pass()
+    assert await sides.deliver() == Counts(sent=1)
+    assert await sides.history("1") == [("ORDER_CONFIRMED", "SOURCING", None, "studio")]
+
+
 @both_doors
 async def test_the_shop_says_when_to_try_again(sides: TwoSides) -> None:
     await sides.admin_sets("1", stage="SOURCING")
