@@ -295,29 +295,27 @@ language plpgsql
 set search_path = ''
 as $$
 begin
-    insert into public.order_delivery_status_events (
-        store_id, order_summary_id, order_code, from_stage, stage, tracking_number, note, updated_by, actor, source_id,
-        updated_at
-    )
-    select
-        s.store_id, s.order_summary_id, s.order_code,
-        coalesce((p_stages_before ->> s.order_summary_id::text)::public.delivery_stage, s.stage),
-        s.stage, s.tracking_number, 'this is what counts of what shop and mirror said', s.updated_by, (select mirror.current_actor()), mirror.uuid_v7()::text,
-        greatest(clock_timestamp(), latest.updated_at + interval '1 microsecond')
-    from public.order_delivery_status as s
-    cross join lateral (
-        select e.stage, e.tracking_number, e.updated_at
-        from public.order_delivery_status_events as e
-        where e.order_summary_id = s.order_summary_id
-        order by e.updated_at desc, e.id desc
-        limit 1
-    ) as latest
-    where
-        s.order_summary_id = any(p_orders)
-        and (s.stage, s.tracking_number) is distinct from (latest.stage, latest.tracking_number)
-        and not exists (
-            select from mirror.sync_conflicts as k where k.order_summary_id = s.order_summary_id and k.resolved_at is null
-        );
+    perform mirror.note_what_counts(
+        array(
+            select s.order_summary_id
+            from public.order_delivery_status as s
+            cross join lateral (
+                select e.stage, e.tracking_number
+                from public.order_delivery_status_events as e
+                where e.order_summary_id = s.order_summary_id
+                order by e.updated_at desc, e.id desc
+                limit 1
+            ) as latest
+            where
+                s.order_summary_id = any(p_orders)
+                and (s.stage, s.tracking_number) is distinct from (latest.stage, latest.tracking_number)
+                and not exists (
+                    select from mirror.sync_conflicts as k
+                    where k.order_summary_id = s.order_summary_id and k.resolved_at is null
+                )
+        ),
+        p_stages_before
+    );
 end
 $$;
 
@@ -326,3 +324,76 @@ comment on function mirror.complete_history(uuid[], jsonb) is
 'p_stages_before: by order, the stage that it had before.';
 revoke execute on function mirror.complete_history(uuid[], jsonb) from public;
 grant execute on function mirror.complete_history(uuid[], jsonb) to service_role;
+
+create function mirror.note_what_counts(p_orders uuid[], p_stages_before jsonb default '{}') returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+    insert into public.order_delivery_status_events (
+        store_id, order_summary_id, order_code, from_stage, stage, tracking_number, note, updated_by, actor, source_id,
+        updated_at
+    )
+    select
+        s.store_id, s.order_summary_id, s.order_code,
+        coalesce((p_stages_before ->> s.order_summary_id::text)::public.delivery_stage, s.stage),
+        s.stage, s.tracking_number, 'this is what counts of what shop and mirror said', s.updated_by,
+        (select mirror.current_actor()), mirror.uuid_v7()::text,
+        greatest(clock_timestamp(), latest.updated_at + interval '1 microsecond')
+    from public.order_delivery_status as s
+    cross join lateral (
+        select max(e.updated_at) as updated_at
+        from public.order_delivery_status_events as e
+        where e.order_summary_id = s.order_summary_id
+    ) as latest
+    where s.order_summary_id = any(p_orders);
+end
+$$;
+
+comment on function mirror.note_what_counts(uuid[], jsonb) is
+'Adds an entry of the mirror''s own, which says what holds, to the history of these orders. p_stages_before: see '
+'complete_history.';
+revoke execute on function mirror.note_what_counts(uuid[], jsonb) from public;
+grant execute on function mirror.note_what_counts(uuid[], jsonb) to service_role;
+
+create function mirror.is_made_here(
+    p_entry public.order_delivery_status_events, p_source public.commerce_engine
+) returns boolean
+language sql stable
+set search_path = ''
+as $$
+    -- A note is the mirror's own, see mirror.note_what_counts.
+    select coalesce(p_entry.actor, 'engine:' || p_entry.updated_by) <> 'engine:' || p_source or p_entry.note is not null
+$$;
+
+comment on function mirror.is_made_here(public.order_delivery_status_events, public.commerce_engine) is
+'Whether an entry of the history was made here, by an admin or the mirror itself; else the order''s engine told it.';
+revoke execute on function mirror.is_made_here(public.order_delivery_status_events, public.commerce_engine) from public;
+grant execute on function mirror.is_made_here(public.order_delivery_status_events, public.commerce_engine) to service_role;
+
+create function mirror.note_handed_out(p_commands uuid[]) returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+    perform mirror.note_what_counts(array(
+        select c.order_summary_id
+        from mirror.outbox as c
+        inner join public.customer_orders_summary as o on o.id = c.order_summary_id
+        where
+            c.id = any(p_commands)
+            and not exists (
+                select from public.order_delivery_status_events as e
+                where
+                    e.order_summary_id = o.id and mirror.is_made_here(e, o.source)
+                    and c.handed_out = jsonb_build_object('stage', e.stage, 'tracking_number', e.tracking_number)
+            )
+    ));
+end
+$$;
+
+comment on function mirror.note_handed_out(uuid[]) is
+'Sees that what was handed out of these commands stands in the history as made here, for the engine''s entry of it is kept out. '
+'It does not if the engine is told its own values anew, because a sender was on its way when they came to count.';
+revoke execute on function mirror.note_handed_out(uuid[]) from public;
+grant execute on function mirror.note_handed_out(uuid[]) to service_role;

@@ -82,14 +82,11 @@ as $$
     left join public.order_delivery_status as s on s.order_summary_id = o.id
     cross join lateral (
         select
-            jsonb_agg(to_jsonb(e) || jsonb_build_object('changed_at', e.updated_at)) filter (where is_engines.is_so) as told,
+            jsonb_agg(to_jsonb(e) || jsonb_build_object('changed_at', e.updated_at))
+            filter (where not mirror.is_made_here(e, o.source)) as told,
             array_agg(jsonb_build_object('stage', e.stage, 'tracking_number', e.tracking_number))
-            filter (where not is_engines.is_so) as made_here
+            filter (where mirror.is_made_here(e, o.source)) as made_here
         from public.order_delivery_status_events as e
-        cross join lateral (
-            -- A note is the mirror's own, see mirror.complete_history.
-            select coalesce(e.actor, 'engine:' || e.updated_by) = 'engine:' || o.source and e.note is null as is_so
-        ) as is_engines
         where e.order_summary_id = o.id
     ) as history
     where i.id = p_integration_id and o.source_id = any(p_source_ids) and o.source_version > '-infinity'

@@ -272,6 +272,9 @@ begin
     set payload = mirror.delivery_payload(s), handed_out = mirror.delivery_payload(s)
     from public.order_delivery_status as s
     where c.id = any(v_held) and c.claimed_by = p_claim and s.order_summary_id = c.order_summary_id;
+    perform mirror.note_handed_out(array(
+        select c.id from mirror.outbox as c where c.id = any(v_held) and c.claimed_by = p_claim
+    ));
 
     return mirror.count_ended(v_held) || jsonb_build_object('handed_out', coalesce((
         select jsonb_agg(jsonb_build_object(

@@ -184,3 +184,22 @@ async def test_the_shop_may_change_an_order_while_a_command_is_on_its_way(sides:
     assert [entry[1:] for entry in await sides.history("1")] == [
         ("SOURCING", None, "studio"), ("ARRIVED", "SHOP-1", "vendure"),
     ]  # fmt: skip
+
+
+async def test_what_the_shop_is_told_anew_of_its_own_stands_in_the_history(sides: TwoSides) -> None:
+    await sides.admin_sets("1", tracking_number="SLP-1")
+
+    class Overtaken(ShopClient):
+        async def set_delivery(self, source_id: str, delivery: Delivery) -> None:
+            await sides.tell(sides.shop_sets("1", "ARRIVED", "SHOP-1"))
+            await super().set_delivery(source_id, delivery)
+
+    await sides.deliver(Overtaken(sides.shop))
+    assert await sides.here("1") == ("ARRIVED", "SHOP-1")
+    assert sides.there("1") == ("ORDER_CONFIRMED", "SLP-1")
+    await sides.deliver()
+    assert await sides.here("1") == sides.there("1") == ("ARRIVED", "SHOP-1")
+    assert [entry[1:3] for entry in await sides.history("1")] == [
+        ("ORDER_CONFIRMED", "SLP-1"), ("ARRIVED", "SHOP-1"), ("ARRIVED", "SHOP-1"),
+    ]  # fmt: skip
+    assert await sides.differences() == []
