@@ -333,6 +333,8 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
     made.close()
 
 
+# A timeout in the middle of a story is taken for what the story comes to: a thorough run may tell and shrink for long.
+@pytest.mark.timeout(3 * settings().max_examples)
 def test_both_sides_come_to_rest_and_are_equal(
     database: str, loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
