@@ -30,6 +30,7 @@ create table public.customers (
     source_hash text,
     phone_proved_at timestamptz,
     unique (store_id, source, source_id),
+    unique (id, store_id), -- for its addresses, which name both
     constraint customers_deleted_is_inactive check (deleted_at is null or not is_active)
 ) with (fillfactor = 85);
 

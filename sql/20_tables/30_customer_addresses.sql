@@ -1,7 +1,7 @@
 create table public.customer_addresses (
     id uuid primary key default mirror.uuid_v7(),
-    store_id uuid not null references public.stores (id),
-    customer_id uuid not null references public.customers (id) on delete cascade,
+    store_id uuid not null,
+    customer_id uuid not null,
     source public.commerce_engine not null,
     source_id text not null check (source_id <> ''),
     source_version timestamptz not null,
@@ -22,7 +22,8 @@ create table public.customer_addresses (
     custom_fields jsonb not null default '{}',
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
-    unique (store_id, source, source_id)
+    unique (store_id, source, source_id),
+    foreign key (customer_id, store_id) references public.customers (id, store_id) on delete cascade
 );
 
 comment on table public.customer_addresses is
@@ -31,7 +32,7 @@ comment on column public.customer_addresses.address_type is
 'shipping or billing where it is the default for just that; both otherwise.';
 comment on column public.customer_addresses.is_default is 'The customer''s default for its address_type.';
 
-create index customer_addresses_customer_id on public.customer_addresses (customer_id);
+create index customer_addresses_customer_id on public.customer_addresses (customer_id, store_id);
 
 create trigger touch_updated_at before update on public.customer_addresses
 for each row execute function mirror.touch_updated_at();

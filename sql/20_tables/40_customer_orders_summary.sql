@@ -40,6 +40,7 @@ create table public.customer_orders_summary (
     source_hash text,
     refunded_outside public.money_amount not null default 0,
     unique (store_id, source, source_id),
+    unique (id, store_id), -- for its parts, which name both
     constraint customer_orders_summary_is_placed check (
         source_version = '-infinity'
         or num_nulls(
@@ -84,7 +85,7 @@ comment on column public.customer_orders_summary.refunded_outside is
 'What the payment provider has refunded and the shop does not tell of as settled. It reduces the customer''s spend as '
 'total_refunded does. Kept by the mirror.';
 
-create index customer_orders_summary_batch_id on public.customer_orders_summary (batch_id);
+create index customer_orders_summary_batch_id on public.customer_orders_summary (batch_id) where batch_id is not null;
 create index customer_orders_summary_cancelled_in_batch on public.customer_orders_summary (batch_id)
 where batch_id is not null and (cancelled_at is not null or deleted_at is not null);
 create index customer_orders_summary_unpaid on public.customer_orders_summary (store_id)

@@ -1,7 +1,7 @@
 create table public.customer_order_items (
     id uuid primary key default mirror.uuid_v7(),
-    store_id uuid not null references public.stores (id),
-    order_summary_id uuid not null references public.customer_orders_summary (id) on delete cascade,
+    store_id uuid not null,
+    order_summary_id uuid not null,
     source_id text not null check (source_id <> ''),
     source_version timestamptz not null,
     sku text,
@@ -19,7 +19,8 @@ create table public.customer_order_items (
     custom_fields jsonb not null default '{}',
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
-    unique (order_summary_id, source_id)
+    unique (order_summary_id, store_id, source_id),
+    foreign key (order_summary_id, store_id) references public.customer_orders_summary (id, store_id) on delete cascade
 ) with (fillfactor = 85);
 
 comment on table public.customer_order_items is

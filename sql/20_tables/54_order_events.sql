@@ -1,13 +1,14 @@
 create table public.order_events (
     id uuid primary key default mirror.uuid_v7(),
-    store_id uuid not null references public.stores (id),
-    order_summary_id uuid not null references public.customer_orders_summary (id) on delete cascade,
+    store_id uuid not null,
+    order_summary_id uuid not null,
     source_id text not null check (source_id <> ''),
     from_state text,
     to_state text not null,
     changed_at timestamptz not null,
     created_at timestamptz not null default now(),
-    unique (order_summary_id, source_id)
+    unique (order_summary_id, store_id, source_id),
+    foreign key (order_summary_id, store_id) references public.customer_orders_summary (id, store_id) on delete cascade
 );
 
 comment on table public.order_events is
@@ -17,5 +18,3 @@ comment on column public.order_events.source_id is 'The engine''s id of the entr
 comment on column public.order_events.from_state is 'The engine''s own state before: AddingItems, PaymentAuthorized, …';
 comment on column public.order_events.to_state is 'The engine''s own state from then on.';
 comment on column public.order_events.changed_at is 'When it changed, by the engine''s clock.';
-
-create index order_events_changed_at on public.order_events (store_id, changed_at);

@@ -1,7 +1,7 @@
 create table public.order_delivery_status (
     id uuid primary key default mirror.uuid_v7(),
-    store_id uuid not null references public.stores (id),
-    order_summary_id uuid not null unique references public.customer_orders_summary (id) on delete cascade,
+    store_id uuid not null,
+    order_summary_id uuid not null,
     order_code text not null,
     stage public.delivery_stage not null default 'ORDER_CONFIRMED',
     tracking_number text,
@@ -25,7 +25,9 @@ create table public.order_delivery_status (
             when 'DISPATCHED' then dispatched_at
             when 'DELIVERED' then delivered_at
         end
-    ) stored
+    ) stored,
+    unique (order_summary_id, store_id),
+    foreign key (order_summary_id, store_id) references public.customer_orders_summary (id, store_id) on delete cascade
 ) with (fillfactor = 85);
 
 comment on table public.order_delivery_status is 'Where each order is now: one of five stages.';

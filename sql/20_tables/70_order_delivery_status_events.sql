@@ -1,7 +1,7 @@
 create table public.order_delivery_status_events (
     id uuid primary key default mirror.uuid_v7(),
-    store_id uuid not null references public.stores (id),
-    order_summary_id uuid not null references public.customer_orders_summary (id) on delete cascade,
+    store_id uuid not null,
+    order_summary_id uuid not null,
     order_code text not null,
     from_stage public.delivery_stage,
     stage public.delivery_stage not null,
@@ -12,7 +12,8 @@ create table public.order_delivery_status_events (
     created_at timestamptz not null default now(),
     note text,
     actor text,
-    unique (order_summary_id, source_id)
+    unique (order_summary_id, store_id, source_id),
+    foreign key (order_summary_id, store_id) references public.customer_orders_summary (id, store_id) on delete cascade
 );
 
 comment on table public.order_delivery_status_events is 'Every change of a delivery''s stage or tracking number.';
@@ -26,5 +27,3 @@ comment on column public.order_delivery_status_events.actor is
 
 create index order_delivery_status_events_updated_at
 on public.order_delivery_status_events (store_id, updated_at);
-create index order_delivery_status_events_timeline
-on public.order_delivery_status_events (order_summary_id, updated_at);

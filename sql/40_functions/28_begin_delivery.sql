@@ -12,7 +12,7 @@ begin
     from public.customer_orders_summary as o
     where o.id = any(p_orders)
     order by o.source_id
-    on conflict (order_summary_id) do nothing;
+    on conflict (order_summary_id, store_id) do nothing;
 
     insert into public.order_delivery_status_events (
         store_id, order_summary_id, order_code, stage, updated_by, actor, source_id, updated_at
@@ -22,7 +22,7 @@ begin
         o.order_date
     from public.customer_orders_summary as o
     where o.id = any(p_orders)
-    on conflict (order_summary_id, source_id) do nothing;
+    on conflict (order_summary_id, store_id, source_id) do nothing;
 end
 $$;
 

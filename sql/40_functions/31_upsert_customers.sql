@@ -17,15 +17,6 @@ create type mirror.customer_columns as (
     source_hash text []
 );
 
-
-create type mirror.written_customer as (
-    id uuid,
-    source_id text,
-    email text,
-    is_active boolean,
-    was_there boolean
-);
-
 create function mirror.fresh_addresses(p_store_id uuid, p_emails text[]) returns text[]
 language plpgsql stable
 set search_path = ''
@@ -69,12 +60,12 @@ as $$
 begin
     return query
     insert into public.customers as c (
-        store_id, source, source_id, source_version, email, phone_number, phone_as_entered, phone_verified,
+        id, store_id, source, source_id, source_version, email, phone_number, phone_as_entered, phone_verified,
         title, first_name, last_name, has_account, email_verified, marketing_consent, group_names,
         custom_fields, registered_at, is_active, source_hash
     )
     select
-        p_store_id, p_source, r.source_id, r.source_version, lower(r.email), r.phone_number,
+        r.id, p_store_id, p_source, r.source_id, r.source_version, lower(r.email), r.phone_number,
         r.phone_as_entered, coalesce(r.phone_verified, false), r.title, r.first_name, r.last_name,
         coalesce(r.has_account, false), coalesce(r.email_verified, false),
         coalesce(r.marketing_consent, false), array(select json_array_elements_text(r.group_names::json)),
@@ -85,11 +76,11 @@ begin
         p_customers.phone_as_entered, p_customers.phone_verified, p_customers.title, p_customers.first_name,
         p_customers.last_name, p_customers.has_account, p_customers.email_verified,
         p_customers.marketing_consent, p_customers.group_names, p_customers.custom_fields,
-        p_customers.registered_at, p_customers.source_hash
+        p_customers.registered_at, p_customers.source_hash, mirror.uuid_v7s(cardinality(p_customers.source_id))
     ) as r (
         source_id, source_version, email, phone_number, phone_as_entered, phone_verified, title, first_name,
         last_name, has_account, email_verified, marketing_consent, group_names, custom_fields, registered_at,
-        source_hash
+        source_hash, id
     )
     order by r.source_id
     on conflict (store_id, source, source_id) do update set
@@ -116,7 +107,7 @@ begin
             else c.is_active and c.email is not distinct from excluded.email
         end
     where c.source_version < excluded.source_version
-    returning c.id, c.source_id, c.email::text, c.is_active, c.xmax <> 0;
+    returning c.id, c.source_id, c.email::text, c.is_active, c.xmax <> 0, c.source_version;
 end
 $$;
 
@@ -211,7 +202,7 @@ begin
     if v_emails is not null then
         perform mirror.activate_customers(v_store_id, v_emails);
     end if;
-    perform mirror.replace_addresses(v_store_id, v_source, v_ids, v_addresses);
+    perform mirror.replace_addresses(v_store_id, v_source, v_written, v_addresses);
     -- An order that was placed under the customer's address is reached under the new one.
     if v_emails is not null then
         update public.customer_orders_summary as o

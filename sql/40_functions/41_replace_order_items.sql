@@ -29,12 +29,12 @@ declare
     );
 begin
     insert into public.customer_order_items as i (
-        store_id, order_summary_id, source_id, source_version, sku, product_name, variant_name, quantity, currency,
+        id, store_id, order_summary_id, source_id, source_version, sku, product_name, variant_name, quantity, currency,
         unit_price_with_tax, line_total_with_tax, patch_enabled, patch_type, print_name, print_number,
         is_pre_order, custom_fields
     )
     select
-        p_store_id, l.order_id, l.source_id, l.source_version, l.sku, l.product_name, l.variant_name, l.quantity,
+        l.id, p_store_id, l.order_id, l.source_id, l.source_version, l.sku, l.product_name, l.variant_name, l.quantity,
         l.currency, l.unit_price_with_tax, l.line_total_with_tax, coalesce(l.patch_enabled, false), l.patch_type,
         l.print_name, l.print_number, coalesce(l.is_pre_order, false), coalesce(l.custom_fields, '{}')
     from (
@@ -43,10 +43,10 @@ begin
             p_items.order_source_id, p_items.source_id, p_items.sku, p_items.product_name, p_items.variant_name,
             p_items.quantity, p_items.unit_price_with_tax, p_items.line_total_with_tax, p_items.patch_enabled,
             p_items.patch_type, p_items.print_name, p_items.print_number, p_items.is_pre_order,
-            p_items.custom_fields
+            p_items.custom_fields, mirror.uuid_v7s(cardinality(p_items.source_id))
         ) as r (
             order_source_id, source_id, sku, product_name, variant_name, quantity, unit_price_with_tax,
-            line_total_with_tax, patch_enabled, patch_type, print_name, print_number, is_pre_order, custom_fields
+            line_total_with_tax, patch_enabled, patch_type, print_name, print_number, is_pre_order, custom_fields, id
         )
         full join unnest(p_written.id, p_written.source_id, p_written.source_version, p_written.currency)
             as w (id, order_source_id, source_version, currency)
@@ -54,7 +54,7 @@ begin
         offset 0 -- a full join is hashed, whatever the planner knows, as long as it stays one
     ) as l
     where l.order_id is not null and l.source_id is not null
-    on conflict (order_summary_id, source_id) do update set
+    on conflict (order_summary_id, store_id, source_id) do update set
         source_version = excluded.source_version,
         sku = excluded.sku,
         product_name = excluded.product_name,

@@ -97,7 +97,7 @@ begin
         and not (o.id = any(v_commanded) and exists (
             select from mirror.outbox as c where c.order_summary_id = o.id and c.change_source_id = r.source_id
         ))
-    on conflict (order_summary_id, source_id) do nothing;
+    on conflict (order_summary_id, store_id, source_id) do nothing;
 
     if cardinality(v_commanded) > 0 then
         perform mirror.merge_deliveries(v_commanded, p_told, p_stages);

@@ -54,21 +54,22 @@ set search_path = ''
 as $$
 begin
     insert into public.payments as p (
-        store_id, order_summary_id, customer_id, source, source_id, source_version, transaction_id, provider_payment_id,
+        id, store_id, order_summary_id, customer_id, source, source_id, source_version, transaction_id, provider_payment_id,
         method, amount, currency, status, failure_reason, initiated_at, shop_amount, shop_currency, shop_status,
         shop_state, shop_failure_reason
     )
     select
-        p_store_id, l.order_id, l.customer_id, p_source, l.source_id, l.source_version, l.transaction_id, a.id, l.method,
+        l.id, p_store_id, l.order_id, l.customer_id, p_source, l.source_id, l.source_version, l.transaction_id, a.id, l.method,
         l.amount, l.currency, l.status, l.failure_reason, l.initiated_at, l.amount, l.currency, l.status,
         l.source_status, l.failure_reason
     from (
         select r.*, w.id as order_id, w.source_version, w.currency, w.customer_id
         from unnest(
             p_payments.order_source_id, p_payments.source_id, p_payments.method, p_payments.amount, p_payments.status,
-            p_payments.source_status, p_payments.transaction_id, p_payments.failure_reason, p_payments.initiated_at
+            p_payments.source_status, p_payments.transaction_id, p_payments.failure_reason, p_payments.initiated_at,
+            mirror.uuid_v7s(cardinality(p_payments.source_id))
         ) as r (
-            order_source_id, source_id, method, amount, status, source_status, transaction_id, failure_reason, initiated_at
+            order_source_id, source_id, method, amount, status, source_status, transaction_id, failure_reason, initiated_at, id
         )
         full join unnest(
             p_written.id, p_written.source_id, p_written.source_version, p_written.currency, p_written.customer_id
@@ -213,7 +214,7 @@ begin
         offset 0
     ) as l
     where l.order_id is not null and l.source_id is not null
-    on conflict (order_summary_id, source_id) do update set
+    on conflict (order_summary_id, store_id, source_id) do update set
         source_version = excluded.source_version,
         state = excluded.state,
         method = excluded.method,
@@ -240,19 +241,20 @@ language plpgsql
 set search_path = ''
 as $$
 begin
-    insert into public.order_events as e (store_id, order_summary_id, source_id, from_state, to_state, changed_at)
-    select p_store_id, l.order_id, l.source_id, l.from_state, l.to_state, l.changed_at
+    insert into public.order_events as e (id, store_id, order_summary_id, source_id, from_state, to_state, changed_at)
+    select l.id, p_store_id, l.order_id, l.source_id, l.from_state, l.to_state, l.changed_at
     from (
         select r.*, w.id as order_id
         from unnest(
-            p_events.order_source_id, p_events.source_id, p_events.from_state, p_events.to_state, p_events.changed_at
-        ) as r (order_source_id, source_id, from_state, to_state, changed_at)
+            p_events.order_source_id, p_events.source_id, p_events.from_state, p_events.to_state, p_events.changed_at,
+            mirror.uuid_v7s(cardinality(p_events.source_id))
+        ) as r (order_source_id, source_id, from_state, to_state, changed_at, id)
         full join unnest(p_written.id, p_written.source_id) as w (id, order_source_id)
             on w.order_source_id = r.order_source_id
         offset 0
     ) as l
     where l.order_id is not null and l.source_id is not null
-    on conflict (order_summary_id, source_id) do update set
+    on conflict (order_summary_id, store_id, source_id) do update set
         from_state = excluded.from_state,
         to_state = excluded.to_state,
         changed_at = excluded.changed_at

@@ -9,6 +9,8 @@ declare
     v_source public.commerce_engine;
     v_items mirror.item_columns
         := jsonb_populate_record(null::mirror.item_columns, p_records -> 'items');
+    v_customers mirror.locked_customers;
+    v_unknown text[];
     v_written mirror.written_orders;
     v_actor text;
 begin
@@ -21,64 +23,63 @@ begin
     v_actor := mirror.act_as('engine:' || v_source);
     perform mirror.take_turn();
 
-    -- An order may arrive before its customer: a bare reference waits for the customer's own state.
-    insert into public.customers (store_id, source, source_id, source_version, is_active)
-    select v_store_id, v_source, named.source_id, '-infinity', true
-    from (
-        select distinct r.source_id
-        from unnest(v_orders.customer_source_id) as r (source_id)
-        where r.source_id is not null
-    ) as named
-    left join lateral (
-        select true as is_there
-        from public.customers as c
-        where c.store_id = v_store_id and c.source = v_source and c.source_id = named.source_id
-        offset 0 -- one look-up each, see mirror.replace_order_items
-    ) as known on true
-    where known.is_there is null
-    order by named.source_id
-    on conflict (store_id, source, source_id) do nothing;
-
     -- What an order takes from its customer must not change before the order is there to be changed with it.
-    perform mirror.lock_customers(v_store_id, v_source, v_orders.customer_source_id);
+    v_customers := mirror.lock_customers(v_store_id, v_source, v_orders.customer_source_id);
+    -- An order may arrive before its customer: a bare reference waits for the customer's own state.
+    v_unknown := array(
+        select r.source_id from unnest(v_orders.customer_source_id) as r (source_id) where r.source_id is not null
+        except
+        select c.source_id from unnest(v_customers.source_id) as c (source_id)
+    );
+    if cardinality(v_unknown) > 0 then
+        insert into public.customers (store_id, source, source_id, source_version, is_active)
+        select v_store_id, v_source, u.source_id, '-infinity', true
+        from unnest(v_unknown) as u (source_id)
+        order by u.source_id
+        on conflict (store_id, source, source_id) do nothing;
+        v_customers := mirror.lock_customers(v_store_id, v_source, v_orders.customer_source_id);
+    end if;
 
     with written as (
         insert into public.customer_orders_summary as o (
-            store_id, source, source_id, source_version, customer_id, order_code, order_state, order_date,
+            id, store_id, source, source_id, source_version, customer_id, order_code, order_state, order_date,
             delivery_stage, tracking_number, payment_method, currency, sub_total, shipping, tax, discount, total,
             total_with_tax, total_paid, total_refunded, coupon_codes, shipping_method, shipping_address,
             billing_address, contact_name, contact_phone, contact_email, custom_fields, cancelled_at,
             source_delivery_stage, source_tracking_number, source_hash
         )
         select
-            v_store_id, v_source, r.source_id, r.source_version, c.id, r.order_code, r.order_state, r.order_date,
+            r.id, v_store_id, v_source, r.source_id, r.source_version, r.customer_id, r.order_code, r.order_state, r.order_date,
             coalesce(r.delivery_stage, 'ORDER_CONFIRMED'), r.tracking_number, r.payment_method, r.currency,
             r.sub_total, r.shipping, r.tax, r.discount, r.total, r.total_with_tax, r.total_paid,
             r.total_refunded, array(select json_array_elements_text(r.coupon_codes::json)),
             r.shipping_method, r.shipping_address, r.billing_address, r.contact_name, r.contact_phone,
-            coalesce(lower(r.contact_email), c.email),
+            coalesce(lower(r.contact_email), r.customer_email),
             coalesce(r.custom_fields, '{}'), r.cancelled_at,
             coalesce(r.delivery_stage, 'ORDER_CONFIRMED'), r.tracking_number, r.source_hash
-        from unnest(
-            v_orders.source_id, v_orders.source_version, v_orders.customer_source_id, v_orders.order_code,
-            v_orders.order_state, v_orders.order_date, v_orders.delivery_stage, v_orders.tracking_number,
-            v_orders.payment_method, v_orders.currency, v_orders.sub_total, v_orders.shipping, v_orders.tax,
-            v_orders.discount, v_orders.total, v_orders.total_with_tax, v_orders.total_paid,
-            v_orders.total_refunded, v_orders.coupon_codes, v_orders.shipping_method, v_orders.shipping_address,
-            v_orders.billing_address, v_orders.contact_name, v_orders.contact_phone, v_orders.contact_email,
-            v_orders.custom_fields, v_orders.cancelled_at, v_orders.source_hash
-        ) as r (
-            source_id, source_version, customer_source_id, order_code, order_state, order_date, delivery_stage,
-            tracking_number, payment_method, currency, sub_total, shipping, tax, discount, total, total_with_tax,
-            total_paid, total_refunded, coupon_codes, shipping_method, shipping_address, billing_address,
-            contact_name, contact_phone, contact_email, custom_fields, cancelled_at, source_hash
-        )
-        left join lateral (
-            select k.id, k.email
-            from public.customers as k
-            where k.store_id = v_store_id and k.source = v_source and k.source_id = r.customer_source_id
-            offset 0 -- one look-up each, see mirror.replace_order_items
-        ) as c on true
+        from (
+            select l.*, c.id as customer_id, c.email as customer_email
+            from unnest(
+                v_orders.source_id, v_orders.source_version, v_orders.customer_source_id, v_orders.order_code,
+                v_orders.order_state, v_orders.order_date, v_orders.delivery_stage, v_orders.tracking_number,
+                v_orders.payment_method, v_orders.currency, v_orders.sub_total, v_orders.shipping, v_orders.tax,
+                v_orders.discount, v_orders.total, v_orders.total_with_tax, v_orders.total_paid,
+                v_orders.total_refunded, v_orders.coupon_codes, v_orders.shipping_method, v_orders.shipping_address,
+                v_orders.billing_address, v_orders.contact_name, v_orders.contact_phone, v_orders.contact_email,
+                v_orders.custom_fields, v_orders.cancelled_at, v_orders.source_hash,
+                mirror.uuid_v7s(cardinality(v_orders.source_id))
+            ) as l (
+                source_id, source_version, customer_source_id, order_code, order_state, order_date, delivery_stage,
+                tracking_number, payment_method, currency, sub_total, shipping, tax, discount, total, total_with_tax,
+                total_paid, total_refunded, coupon_codes, shipping_method, shipping_address, billing_address,
+                contact_name, contact_phone, contact_email, custom_fields, cancelled_at, source_hash, id
+            )
+            full join unnest(v_customers.id, v_customers.source_id, v_customers.email)
+                as c (id, customer_source_id, email)
+                on c.customer_source_id = l.customer_source_id
+            offset 0 -- hashed, see mirror.replace_order_items
+        ) as r
+        where r.source_id is not null
         order by r.source_id
         on conflict (store_id, source, source_id) do update set
             source_version = excluded.source_version,

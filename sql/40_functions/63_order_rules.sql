@@ -19,23 +19,28 @@ create function mirror.follow_new_orders() returns trigger
 language plpgsql
 set search_path = ''
 as $$
+declare
+    v_placed constant integer := (select count(*) from after as a where a.order_code is not null);
+    v_ids uuid[];
 begin
-    if exists (select from after as a where a.order_code is not null) then
+    if v_placed > 0 then
         -- As mirror.begin_delivery, but nobody can have begun it: the orders are only just there.
+        v_ids := mirror.uuid_v7s(v_placed);
         insert into public.order_delivery_status (
-            store_id, order_summary_id, order_code, stage, tracking_number, updated_by, is_cancelled, confirmed_at
+            id, store_id, order_summary_id, order_code, stage, tracking_number, updated_by, is_cancelled, confirmed_at
         )
         select
-            a.store_id, a.id, a.order_code, a.delivery_stage, a.tracking_number, a.source::text,
+            v_ids[row_number() over ()], a.store_id, a.id, a.order_code, a.delivery_stage, a.tracking_number, a.source::text,
             a.cancelled_at is not null or a.deleted_at is not null, a.order_date
         from after as a
         where a.order_code is not null;
 
+        v_ids := mirror.uuid_v7s(v_placed);
         insert into public.order_delivery_status_events (
-            store_id, order_summary_id, order_code, stage, updated_by, actor, source_id, updated_at
+            id, store_id, order_summary_id, order_code, stage, updated_by, actor, source_id, updated_at
         )
         select
-            a.store_id, a.id, a.order_code, 'ORDER_CONFIRMED', a.source::text, (select mirror.current_actor()), 'placed',
+            v_ids[row_number() over ()], a.store_id, a.id, a.order_code, 'ORDER_CONFIRMED', a.source::text, (select mirror.current_actor()), 'placed',
             a.order_date
         from after as a
         where a.order_code is not null;

@@ -1,7 +1,7 @@
 create function mirror.analyze_grown() returns text[]
 language plpgsql security definer
 set search_path = ''
-set default_statistics_target = '30' -- a sample of 9,000 rows tells a small table from a large one; autovacuum comes later
+set default_statistics_target = '10' -- a sample of 3,000 rows tells a small table from a large one; autovacuum comes later
 as $$
 declare
     v_pages_more constant integer := 8;

@@ -66,14 +66,17 @@ def _tables(store: UUID) -> dict[type, _Table]:
         ),
         Order: _Table("customer_orders_summary", orders, {**engine, "customer_id": customer}, natural_key),
         Item: _Table(
-            "customer_order_items", COLUMNS[Item], {"store_id": f"'{store}'", **owner}, "order_summary_id, source_id"
+            "customer_order_items",
+            COLUMNS[Item],
+            {"store_id": f"'{store}'", **owner},
+            "order_summary_id, store_id, source_id",
         ),
         OrderPayment: _Table("payments", PAYMENT, {**engine, **owner, **told}, "order_summary_id, source, source_id"),
         OrderEvent: _Table(
             "order_events",
             COLUMNS[OrderEvent],
             {"store_id": f"'{store}'", "order_summary_id": "$1"},
-            "order_summary_id, source_id",
+            "order_summary_id, store_id, source_id",
             is_versioned=False,
         ),
     }

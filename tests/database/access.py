@@ -412,6 +412,7 @@ SERVICE_FUNCTIONS = (
     "mirror.upsert_provider_refunds",
     "mirror.upsert_subscriptions",
     "mirror.uuid_v7",
+    "mirror.uuid_v7s",
     "mirror.verify_otp",
     "mirror.verify_slice",
     "mirror.voucher_items",

@@ -17,9 +17,7 @@ from tests.database.shop import Shop, open_shop
 from tests.factory import Document, payload
 
 UPSERT = "select mirror.upsert_orders((select id from mirror.integrations), $1)"
-WAITING = (
-    "select count(*) from pg_locks where not granted and database = (select oid from pg_database where datname = $1)"
-)
+WAITING = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = $1"
 
 
 class Floor:
@@ -98,3 +96,14 @@ async def test_a_daemon_does_not_wait_for_another_that_has_other_customers(floor
         await floor.shop.place("4", state="Shipped", **of_nine)
         assert (await floor.shop.order("4"))["order_state"] == "Shipped"
     assert (await floor.shop.order("3"))["order_state"] == "Shipped"
+
+
+async def test_two_daemons_bring_orders_of_a_customer_whom_nobody_knows(floor: Floor) -> None:
+    of_eight = {"customer": {"id": "8"}}
+    async with floor.daemon.transaction():
+        await floor.tell(floor.shop.told("3", **of_eight))
+        placing = asyncio.create_task(floor.shop.place("4", **of_eight))
+        await floor.wait_for_one_to_wait()
+    await placing
+    customers = [(await floor.shop.order(order_id))["customer_id"] for order_id in ("3", "4")]
+    assert customers == [(await floor.shop.mirror.customer("8"))["id"]] * 2
