@@ -63,6 +63,7 @@ class Obliging:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._client = source.client
+        self._mapping = asyncio.Lock()
 
     async def count(self, entity: Entity, *, since: datetime | None) -> int:
         return await _as_asked(lambda: self._client.count(entity, since=since))
@@ -81,10 +82,11 @@ class Obliging:
         fetched = listed or await _as_asked(lambda: self._client.fetch(entity, source_ids))
         events = {event.entity_id: event for event in fetched}
         answers: list[Answer] = []
-        for position, source_id in enumerate(source_ids, 1):
-            answers.append(self._answer(source_id, events.get(source_id)))
-            if position % MAPPED_AT_ONCE == 0:
-                await asyncio.sleep(0)
+        async with self._mapping:  # slice after slice: the first one is waited for
+            for position, source_id in enumerate(source_ids, 1):
+                answers.append(self._answer(source_id, events.get(source_id)))
+                if position % MAPPED_AT_ONCE == 0:
+                    await asyncio.sleep(0)
         return answers
 
     def _answer(self, source_id: str, event: Event | None) -> Answer:

@@ -27,6 +27,9 @@ from sync.slices import LANES, lanes
 log = structlog.get_logger()
 
 SLICE_SIZE = 1000
+FIRST_SLICE = 250
+"""The first slices are smaller, each twice as large as the one before: the database has something to do sooner, and
+large slices do not meet the plans that it made for empty tables."""
 AHEAD = 1
 """So many slices wait, ready to be written, besides those in hand."""
 WRITTEN_AT_ONCE = 3
@@ -195,13 +198,16 @@ class Passes:
             await asyncio.gather(listing, *begun, return_exceptions=True)
 
     async def _listed(self, entity: Entity, position: str | None, since: datetime | None) -> AsyncIterator[Sweep]:
+        limit = FIRST_SLICE
         while True:
-            swept = await self._engine.sweep(entity, position=position, since=since, limit=SLICE_SIZE)
+            limit = min(limit, SLICE_SIZE)
+            swept = await self._engine.sweep(entity, position=position, since=since, limit=limit)
             await self._run.require_present(swept.read_at)
             yield swept
             if swept.position is None:
                 return
             position = swept.position
+            limit *= 2
 
     async def _ready(self, entity: Entity, number: int, swept: Sweep) -> _Ready:
         listed = {

@@ -136,9 +136,16 @@ async def test_what_is_here_already_is_neither_fetched_nor_touched(mirror: Mirro
 
 async def test_a_large_slice_is_written_over_two_connections(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sync.passes.SLICE_SIZE", 500)
-    shop = open_shop(customers=150, orders=300)
+    shop = open_shop(customers=150, orders=250)
     assert (await fill(mirror, shop)).ending.state == "complete"
-    assert await receipts(mirror) == [("customer", 0, 150, 150, 0, 0, True), ("order", 0, 300, 300, 0, 0, True)]
+    assert await receipts(mirror) == [("customer", 0, 150, 150, 0, 0, True), ("order", 0, 250, 250, 0, 0, True)]
+
+
+async def test_the_first_slices_are_small(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sync.passes.FIRST_SLICE", 2)
+    monkeypatch.setattr("sync.passes.SLICE_SIZE", 5)
+    assert (await fill(mirror, open_shop(customers=1, orders=20))).ending.state == "complete"
+    assert [row[2] for row in await receipts(mirror) if row[0] == "order"] == [2, 4, 5, 5, 4]
 
 
 async def test_it_comes_again_when_the_engine_says(mirror: Mirror) -> None:

@@ -27,19 +27,19 @@ async def no_autovacuum(connection: asyncpg.Connection) -> None:
 
 
 async def test_a_drain_tells_the_planner_of_what_it_wrote(mirror: Mirror) -> None:
-    drain = mirror.drain(slice_size=499)
-    await mirror.accept(*(order_changed(str(number), 1) for number in range(499)))
+    drain = mirror.drain(slice_size=249)
+    await mirror.accept(*(order_changed(str(number), 1) for number in range(249)))
     await drain.run()
     assert await mirror.column(KNOWN) == [-1]
-    await mirror.accept(*(order_changed(str(number), 1) for number in range(499, 600)))
+    await mirror.accept(*(order_changed(str(number), 1) for number in range(249, 300)))
     await drain.run()
-    assert await mirror.column(KNOWN) == [600]
+    assert await mirror.column(KNOWN) == [300]
 
 
 async def test_a_backfill_does(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sync.passes.SLICE_SIZE", 250)
-    await fill(mirror, open_shop(orders=600))
-    assert (await mirror.column(KNOWN))[0] >= 500
+    monkeypatch.setattr("sync.passes.FIRST_SLICE", 100)
+    await fill(mirror, open_shop(customers=1, orders=600))
+    assert (await mirror.column(KNOWN))[0] >= 300
 
 
 @both_doors
