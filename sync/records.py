@@ -32,7 +32,7 @@ PROVIDER_PAYMENTS = ("pi_", "ch_")
 """How the ids of payments at a payment provider begin: by these the shop's payments and the provider's meet."""
 
 
-class Address(msgspec.Struct, frozen=True, kw_only=True):
+class Address(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An entry of a customer's address book."""
 
     source_id: str
@@ -52,7 +52,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
     custom_fields: Json = {}
 
 
-class Customer(msgspec.Struct, frozen=True, kw_only=True):
+class Customer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A customer or guest, with the whole address book."""
 
     source_id: str
@@ -75,7 +75,7 @@ class Customer(msgspec.Struct, frozen=True, kw_only=True):
     addresses: list[Address]
 
 
-class Item(msgspec.Struct, frozen=True, kw_only=True):
+class Item(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A line of an order. A cancelled line has quantity 0."""
 
     source_id: str
@@ -93,7 +93,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     custom_fields: Json
 
 
-class StageChange(msgspec.Struct, frozen=True, kw_only=True):
+class StageChange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An entry of an order's delivery history. The first one has no from_stage."""
 
     source_id: str
@@ -103,7 +103,7 @@ class StageChange(msgspec.Struct, frozen=True, kw_only=True):
     changed_at: datetime
 
 
-class OrderRefund(msgspec.Struct, frozen=True, kw_only=True):
+class OrderRefund(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A refund, as the shop tells of it."""
 
     source_id: str
@@ -117,7 +117,7 @@ class OrderRefund(msgspec.Struct, frozen=True, kw_only=True):
     initiated_at: datetime
 
 
-class OrderPayment(msgspec.Struct, frozen=True, kw_only=True):
+class OrderPayment(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A payment, as the shop tells of it."""
 
     source_id: str
@@ -134,14 +134,14 @@ class OrderPayment(msgspec.Struct, frozen=True, kw_only=True):
     refunds: list[OrderRefund]
 
 
-class FulfilledLine(msgspec.Struct, frozen=True, kw_only=True):
+class FulfilledLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How many of an order's line are in a fulfilment."""
 
     source_id: str
     quantity: int
 
 
-class Fulfillment(msgspec.Struct, frozen=True, kw_only=True):
+class Fulfillment(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What the shop has packed, and sent how."""
 
     source_id: str
@@ -152,7 +152,7 @@ class Fulfillment(msgspec.Struct, frozen=True, kw_only=True):
     fulfilled_at: datetime
 
 
-class OrderEvent(msgspec.Struct, frozen=True, kw_only=True):
+class OrderEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An entry of an order's own history of states."""
 
     source_id: str
@@ -161,14 +161,14 @@ class OrderEvent(msgspec.Struct, frozen=True, kw_only=True):
     changed_at: datetime
 
 
-class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+class Delivery(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What the engine and the mirror agree on about an order's delivery."""
 
     stage: DeliveryStage
     tracking_number: str | None
 
 
-class Order(msgspec.Struct, frozen=True, kw_only=True):
+class Order(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A placed order, with all its lines and its delivery history."""
 
     source_id: str
@@ -209,7 +209,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """Its own history of states; none from an engine that does not tell."""
 
 
-class ProviderRecord(msgspec.Struct, frozen=True, kw_only=True):
+class ProviderRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The state of an object at a payment provider (Stripe)."""
 
     source_id: str
@@ -289,7 +289,7 @@ class Subscription(ProviderRecord, frozen=True, kw_only=True):
     ended_at: datetime | None
 
 
-class TaxShare(msgspec.Struct, frozen=True, kw_only=True):
+class TaxShare(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What an invoice holds of one tax; amounts are decimals as text."""
 
     name: str | None
@@ -327,7 +327,7 @@ class Invoice(ProviderRecord, frozen=True, kw_only=True):
     hosted_url: str | None
 
 
-class Deletion(msgspec.Struct, frozen=True, kw_only=True):
+class Deletion(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The engine no longer has this entity."""
 
     entity: Entity

@@ -15,7 +15,7 @@ Timestamp = Annotated[datetime, Meta(tz=True)]
 CustomFields = dict[str, Any]
 
 
-class _Document(msgspec.Struct, rename="camel", kw_only=True):
+class _Document(msgspec.Struct, rename="camel", kw_only=True, gc=False):
     """Names are camelCase over there."""
 
 
@@ -153,7 +153,8 @@ class HistoryEntry(_Document):
     id: str
     type: str
     created_at: Timestamp
-    data: Any = None
+    data: msgspec.Raw = msgspec.Raw(b"null")
+    """Of each type another; read where the type is known."""
 
 
 class History(_Document):

@@ -67,7 +67,7 @@ SNAPSHOT_NAMES = tuple(ADDRESS_NAMES[name] for name in OrderAddress.__struct_fie
 UNUSED_PAYMENT_STATES = {"Declined", "Cancelled", "Error"}
 
 
-class _Event(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class _Event(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     entity_id: str
     read_at: Timestamp
     hash: str | None = None
