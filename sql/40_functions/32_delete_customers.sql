@@ -15,6 +15,9 @@ declare
     v_emails text[];
     v_actor text;
 begin
+    if v_deletions.source_id is null or v_deletions.source_id = '{}' then
+        return 0;
+    end if;
     select store_id, engine into strict v_store_id, v_source
     from mirror.integrations
     where id = p_integration_id;

@@ -7,6 +7,9 @@ declare
     v_deleted integer;
     v_actor text;
 begin
+    if v_deletions.source_id is null or v_deletions.source_id = '{}' then
+        return 0;
+    end if;
     select mirror.act_as('engine:' || i.engine) into v_actor
     from mirror.integrations as i
     where i.id = p_integration_id;
