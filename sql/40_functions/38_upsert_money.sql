@@ -59,13 +59,7 @@ create function mirror.has_money(p_records jsonb) returns boolean
 language sql immutable
 set search_path = ''
 as $$
-    select
-        jsonb_array_length(p_records #> '{provider_payments,source_id}') > 0
-        or jsonb_array_length(p_records #> '{provider_refunds,source_id}') > 0
-        or jsonb_array_length(p_records #> '{subscription_plans,source_id}') > 0
-        or jsonb_array_length(p_records #> '{subscriptions,source_id}') > 0
-        or jsonb_array_length(p_records #> '{invoices,source_id}') > 0
-        or jsonb_array_length(p_records #> '{deleted_money,source_id}') > 0
+    select p_records ?| '{provider_payments,provider_refunds,subscription_plans,subscriptions,invoices,deleted_money}'
 $$;
 
 comment on function mirror.has_money(jsonb) is 'Whether records, as apply_records takes them, hold something for upsert_money.';

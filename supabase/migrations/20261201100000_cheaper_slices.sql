@@ -1057,3 +1057,10 @@ begin
     return v_analyzed;
 end
 $$;
+
+create or replace function mirror.has_money(p_records jsonb) returns boolean
+language sql immutable
+set search_path = ''
+as $$
+    select p_records ?| '{provider_payments,provider_refunds,subscription_plans,subscriptions,invoices,deleted_money}'
+$$;
