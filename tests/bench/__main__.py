@@ -37,6 +37,7 @@ RATIOS = {
     "apply_vs_per_row": ("apply", "upsert a row"),
     "apply_rtt5_vs_per_row": ("apply, 5 ms away", "upsert a row, 5 ms away"),
     "backfill_vs_dlt": ("backfill", "dlt"),
+    "backfill_vs_dlt_same_rows": ("backfill", "dlt, same rows"),
     "copy_vs_dlt": ("binary COPY, in orders", "dlt"),
     "track_vs_bare_route": ("track", "bare order route"),
     "track_vs_pgbench": ("track", "track, by pgbench"),
