@@ -19,6 +19,7 @@ from api.answers import MEDIA_TYPE, members
 from api.edge.cors import Cors
 from api.edge.headers import RawHeaders, SecurityHeaders
 from api.edge.ids import request_id
+from api.edge.slashes import keep_slashes
 from api.problems import UNAVAILABLE
 
 log = structlog.get_logger()
@@ -47,6 +48,7 @@ class Door:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope = keep_slashes(scope)
         method = scope["method"]
         if method == "HEAD":
             scope = {**scope, "method": "GET"}  # the server, which keeps its own, leaves the body out

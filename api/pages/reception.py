@@ -11,6 +11,7 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from litestar.types import Guard
 
+from api.edge.slashes import with_slashes
 from api.errors import UnknownStoreError
 from api.pages.languages import chosen_language, spoken
 from api.pages.visit import Proof, Visit
@@ -29,7 +30,7 @@ def receiving(stores: Stores) -> Guard:
     async def receive(request: AnyConnection, _: BaseRouteHandler) -> None:
         entered = await _entered(request)
         given = dict(request.query_params) | entered
-        slug, code = given.get("store") or None, request.path_params.get("code") or given.get("code", "")
+        slug, code = given.get("store") or None, with_slashes(request.path_params.get("code") or given.get("code", ""))
         proof = _proof(slug, code.strip()[:MAX_CODE], given, is_posted=_is_posted(request))
         chosen = spoken(given.get("lang"))
         _note(request, None, chosen, proof)

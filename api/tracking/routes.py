@@ -17,6 +17,7 @@ from litestar.types import ASGIApp
 
 from api import examples
 from api.documented import TOKEN, answers, example, header, problems, takes
+from api.edge.slashes import with_slashes
 from api.errors import BadTokenError, ExpiredLinkError, TooManyStreamsError, UnknownOrderError
 from api.peers import requester
 from api.settings import Network
@@ -59,6 +60,7 @@ def tracking_routes(orders: Orders, streams: Streams, proxies: Sequence[Network]
         request: Request[Any, Any, Any], code: Code, phone: Phone = None, link: Link = None, store: Store = None
     ) -> Asked:
         """Return the question by the strongest proof that is given; raise ClientException if there is none."""
+        code = with_slashes(code)
         token = _bearer(request)
         if token is not None:
             return await orders.by_token(code, token, store)

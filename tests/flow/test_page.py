@@ -242,3 +242,16 @@ async def test_too_many_guesses_are_a_page_too(database: str, secrets: None, mon
     assert [answer.status_code for answer in guesses] == [404, 404, 429]
     assert said(guesses[-1]) == EN.text("too_many.heading")
     assert f'value="{CODE}"' in guesses[-1].text
+
+
+async def test_a_code_may_have_a_slash(api: httpx.AsyncClient, mirror: Mirror) -> None:
+    code = "2026/17 ü"
+    await mirror.take(order_changed("2", 1, code=code))
+    for answer in (await fill_in(api, code=code), await api.get(path_of(code, link(code=code)))):
+        assert answer.status_code == 200, said(answer)
+        (events,) = re.findall(r'"(/orders/[^"]*/events\?[^"]*)"', html.unescape(answer.text))
+        async with api.stream("GET", events) as stream:
+            assert stream.status_code == 200
+    told = await api.get("/orders/2026%2f17%20%C3%BC", params={"phone": PHONE})
+    assert (told.status_code, told.json()["order_code"]) == (200, code)
+    assert (await api.get("/orders/2026/17%20%C3%BC", params={"phone": PHONE})).status_code == 404
