@@ -38,7 +38,7 @@ create trigger guard_insert before insert on public.stores
 for each row execute function mirror.guard_store();
 create trigger guard before update on public.stores
 for each row
-when (new.timezone is distinct from old.timezone)
+when ((new.timezone, new.phone_region) is distinct from (old.timezone, old.phone_region))
 execute function mirror.guard_store();
 
 create trigger guard before update on mirror.integrations

@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 import asyncpg
+import phonenumbers
 import pytest
 
 from tests.database.shop import Shop
@@ -148,6 +149,15 @@ async def test_a_store_has_a_time_zone_that_is_one(shop: Shop) -> None:
     assert len(await shop.batches()) == 1
 
 
+async def test_a_store_has_a_country_that_is_one(shop: Shop) -> None:
+    for region in ("UK", "XX", "lk", ""):
+        sentence, hint = await refusal(shop.edit_store(phone_region=region))
+        assert sentence == f"There is no country {region or '(empty)'}."
+        assert hint == "Write the two letters of ISO 3166, like LK, or GB for the United Kingdom."
+    for region in phonenumbers.SUPPORTED_REGIONS:
+        await shop.edit_store(phone_region=region)
+
+
 async def test_an_integration_stays_what_it_is(shop: Shop) -> None:
     ((integration,),) = await shop.admin.run("select id from mirror.integrations")
     await shop.admin.edit("mirror.integrations", integration, conflict_policy="ask", reconcile_every=None)
@@ -162,7 +172,6 @@ async def test_what_a_store_s_cell_wants_is_in_the_name_of_the_rule(shop: Shop) 
         ({"accent_color": "red"}, "accent_color_is_like_2457d6"),
         ({"carrier_links": {"DHL": "http://x/{number}"}}, "carrier_links_are_https_addresses_with_number"),
         ({"allowed_origins": ["https://shop.example/"]}, "allowed_origins_are_like_https_shop_example"),
-        ({"phone_region": "lk"}, "phone_region_is_like_lk"),
     ):
         sentence, _ = await refusal(shop.edit_store(**cells))
         assert rule in sentence
