@@ -125,6 +125,8 @@ class _Slice:
         self._shop = shop
         self._claim = claim
         self._counts = counts
+        self._later: Retry | None = None
+        """What the engine said when it named a time to come again: nothing more is sent before that."""
 
     async def deliver(self, commands: Sequence[Claimed]) -> None:
         """Ask, hand out, send, ask again, settle."""
@@ -168,12 +170,16 @@ class _Slice:
         try:
             async with gate, asyncio.timeout_at(self._claim.ends_at):
                 if self._claim.stop.is_set():
-                    return _retry(command, Retry("the daemon was told to stop", after=0))
+                    raise Retry("the daemon was told to stop", after=0)
+                if self._later is not None:
+                    raise self._later
                 await self._shop.client.set_delivery(command.source_id, command.delivery)
         except Reject as reject:
             log.warning("deliver.refused", command=str(command.id), reason=reject.reason)
             return Settlement(command.id, "dead", reject.reason)
         except Retry as retry:
+            if retry.after is not None:
+                self._later = retry
             return _retry(command, retry)
         except TimeoutError:
             return _retry(command, Retry("the engine did not answer in time"))

@@ -255,6 +255,24 @@ async def test_the_shop_says_when_to_try_again(sides: TwoSides) -> None:
     assert 3500 < due_in <= 3600
 
 
+async def test_until_the_shop_wants_to_hear_again_the_others_are_not_sent_either(
+    sides: TwoSides, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sync.deliver.SENDERS", 1)
+    await sides.admin_sets("1", stage="SOURCING")
+    await sides.admin_sets("2", stage="SOURCING")
+    assert await sides.deliver(FailingClient(sides.shop, Retry("429", after=0.2))) == Counts(retried=2)
+    assert sides.shop.asked.count("set_delivery") == 0
+    await sides.let_time_pass()
+    assert await sides.deliver() == Counts(sent=2)
+
+
+async def test_one_that_the_shop_cannot_take_now_holds_up_no_other(sides: TwoSides) -> None:
+    await sides.admin_sets("1", stage="SOURCING")
+    await sides.admin_sets("2", stage="SOURCING")
+    assert await sides.deliver(FailingClient(sides.shop, Retry("500"))) == Counts(sent=1, retried=1)
+
+
 async def test_what_the_shop_refuses_is_kept_with_the_reason_and_somebody_is_told(sides: TwoSides) -> None:
     await sides.admin_sets("1", stage="SOURCING")
     await sides.admin_sets("2", stage="SOURCING")

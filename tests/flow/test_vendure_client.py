@@ -297,6 +297,18 @@ async def test_a_delivery_is_set_in_the_shop(api: FakeAdminApi, client: VendureC
     assert (fields["deliveryStage"], fields["trackingNumber"]) == ("DISPATCHED", "SLP-1")
 
 
+@pytest.mark.parametrize(("answered", "after"), [(500, None), (429, 1.0)])
+async def test_a_delivery_is_sent_once(
+    api: FakeAdminApi, client: VendureClient, answered: int, after: float | None
+) -> None:
+    fill(api, orders=1)
+    await client.count("order")  # logged in
+    api.faults += [status(answered)] * 2
+    with pytest.raises(Retry, match=str(answered)) as caught:
+        await client.set_delivery("0000", Delivery(stage="DISPATCHED", tracking_number="SLP-1"))
+    assert (caught.value.after, len(api.faults)) == (after, 1)
+
+
 async def test_a_delivery_of_an_order_that_is_gone_is_refused(api: FakeAdminApi, client: VendureClient) -> None:
     with pytest.raises(Reject, match="No Order with the id"):
         await client.set_delivery("gone", Delivery(stage="DISPATCHED", tracking_number=None))

@@ -24,6 +24,8 @@ from sync.settings import Credentials
 from sync.storable import storable
 
 REQUEST_SECONDS = 30.0
+REST_SECONDS = 1.0
+"""After a 429 that does not say when to come again."""
 REASON_LENGTH = 300
 
 LOGIN = """mutation ($username: String!, $password: String!) {
@@ -142,7 +144,7 @@ def _judge(response: httpx.Response) -> None:
     said = f"The shop answered {status} {response.reason_phrase}"
     after = _retry_after(response.headers.get("retry-after"))
     if status == httpx.codes.TOO_MANY_REQUESTS:
-        raise TooOften(f"{said}.", after=after)
+        raise TooOften(f"{said}.", after=REST_SECONDS if after is None else after)
     if status >= httpx.codes.INTERNAL_SERVER_ERROR or status in {
         httpx.codes.REQUEST_TIMEOUT,
         httpx.codes.REQUEST_ENTITY_TOO_LARGE,

@@ -126,7 +126,8 @@ class VendureClient:
     async def set_delivery(self, source_id: str, delivery: Delivery) -> None:
         fields = {"deliveryStage": delivery.stage, "trackingNumber": delivery.tracking_number}
         order = {"id": source_id, "customFields": fields}
-        await self._patiently(self._api.ask, SET_DELIVERY, _Done, input=order)
+        # Once: whoever sends tries again by a schedule of its own, and has others to send meanwhile.
+        await self._api.ask(SET_DELIVERY, _Done, input=order)
 
     async def _slice(self, variables: dict[str, Any], limit: int) -> Sweep:
         asked = min(limit, self._fingerprints.size)
