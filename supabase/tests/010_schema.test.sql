@@ -2,7 +2,7 @@
 
 begin;
 \ir helpers.psql
-select plan(48);
+select plan(50);
 
 create view tests.columns as
 select table_name::text, column_name::text from information_schema.columns where table_schema = 'public';
@@ -77,16 +77,20 @@ select is_empty($$
 $$, 'the indexes of the data model');
 
 select is_empty($$
-    select o.conrelid::regclass::text, a.attname::text
+    select o.conrelid::regclass::text, o.conname::text
     from pg_constraint as o
-    cross join lateral unnest(o.conkey) as k (attnum)
-    inner join pg_attribute as a on a.attrelid = o.conrelid and a.attnum = k.attnum
-    where o.contype = 'f' and o.connamespace::regnamespace::text in ('public', 'mirror')
-    except
-    select table_name, column_name from tests.indexed
-    except
-    select i.indrelid::regclass::text, a.attname::text from pg_index as i
-    inner join pg_attribute as a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
+    where
+        o.contype = 'f' and o.connamespace::regnamespace::text in ('public', 'mirror')
+        and not exists (
+            select from pg_index as i
+            inner join pg_attribute as s on s.attrelid = i.indrelid and s.attnum = i.indkey[0]
+            where
+                i.indrelid = o.conrelid
+                and (
+                    (i.indkey::int2 [])[0:cardinality(o.conkey) - 1] = o.conkey
+                    or s.attname = 'store_id' and (i.indkey::int2 [])[1:cardinality(o.conkey)] = o.conkey
+                )
+        )
 $$, 'every foreign key has an index');
 
 select is_empty($$
@@ -114,13 +118,23 @@ $$, 'customers and strangers execute none of them');
 
 select fk_ok('public', f.child, f.key, 'public', f.parent, 'id', f.child || '.' || f.key || ' leads to ' || f.parent)
 from (values
-    ('customer_addresses', 'customer_id', 'customers'),
     ('customer_orders_summary', 'customer_id', 'customers'),
     ('customer_orders_summary', 'batch_id', 'import_batches'),
-    ('customer_order_items', 'order_summary_id', 'customer_orders_summary'),
     ('order_batch_assignments', 'order_summary_id', 'customer_orders_summary'),
     ('order_batch_assignments', 'batch_id', 'import_batches'),
-    ('supplier_purchase_lists', 'batch_id', 'import_batches'),
+    ('supplier_purchase_lists', 'batch_id', 'import_batches')
+) as f (child, key, parent);
+
+-- A part is in the store of the whole.
+select fk_ok(
+    'public', f.child, array[f.key, 'store_id']::name [], 'public', f.parent, '{id,store_id}'::name [],
+    f.child || '.' || f.key || ' leads to ' || f.parent || ' of the same store'
+)
+from (values
+    ('customer_addresses', 'customer_id', 'customers'),
+    ('customer_order_items', 'order_summary_id', 'customer_orders_summary'),
+    ('fulfillments', 'order_summary_id', 'customer_orders_summary'),
+    ('order_events', 'order_summary_id', 'customer_orders_summary'),
     ('order_delivery_status', 'order_summary_id', 'customer_orders_summary'),
     ('order_delivery_status_events', 'order_summary_id', 'customer_orders_summary')
 ) as f (child, key, parent);
@@ -151,7 +165,9 @@ select throws_ok(
     'a phone number is digits with country code, and no plus'
 );
 select col_is_unique('public', 'otp_sessions', 'session_id', 'an OTP session has a name of its own');
-select col_is_unique('public', 'order_delivery_status', 'order_summary_id', 'an order has one delivery status');
+select col_is_unique(
+    'public', 'order_delivery_status', '{order_summary_id,store_id}'::name [], 'an order has one delivery status'
+);
 select ok(
     (select reloptions @> '{security_invoker=true}' from pg_class where oid = 'public.order_tracking'::regclass),
     'order_tracking shows what its reader may see'
