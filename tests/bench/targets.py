@@ -36,7 +36,7 @@ TARGETS = {
     "accept_vs_single_insert": Target(1.5),
     "apply_vs_copy": Target(0.2),
     "apply_vs_per_row": Target(6),
-    "backfill_vs_dlt": Target(4, reached=1.8),
+    "backfill_vs_dlt": Target(4, reached=2.4),
     "apply_rtt5_vs_per_row": Target(20),
     "growth": Target(0.7),
     "daemon_rss_mb": Target(200, is_most=True),
