@@ -153,8 +153,7 @@ class HistoryEntry(_Document):
     id: str
     type: str
     created_at: Timestamp
-    data: msgspec.Raw = msgspec.Raw(b"null")
-    """Of each type another; read where the type is known."""
+    data: Any = None
 
 
 class History(_Document):

@@ -32,7 +32,6 @@ PAYMENT_STATUS: dict[str, PaymentStatus] = {
 REFUND_STATUS: dict[str, RefundStatus] = {"Pending": "pending", "Settled": "succeeded", "Failed": "failed"}
 
 STATE_TRANSITION = "ORDER_STATE_TRANSITION"
-TRANSITION = msgspec.json.Decoder(documents.Transition)
 
 Part = TypeVar("Part", documents.Payment, documents.Fulfillment)
 
@@ -79,7 +78,7 @@ def order_events(history: documents.History | None) -> list[OrderEvent]:
     events: list[OrderEvent] = []
     for entry in history.items if history else ():
         if entry.type == STATE_TRANSITION:
-            transition = TRANSITION.decode(entry.data)
+            transition = msgspec.convert(entry.data, documents.Transition)
             events.append(
                 OrderEvent(
                     source_id=entry.id,
