@@ -60,8 +60,7 @@ def tracking_routes(orders: Orders, streams: Streams, proxies: Sequence[Network]
         request: Request[Any, Any, Any], code: Code, phone: Phone = None, link: Link = None, store: Store = None
     ) -> Asked:
         """Return the question by the strongest proof that is given; raise ClientException if there is none."""
-        code = with_slashes(code)
-        token = _bearer(request)
+        code, token = with_slashes(code), _bearer(request)
         if token is not None:
             return await orders.by_token(code, token, store)
         if link is not None:
